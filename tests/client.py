@@ -1,0 +1,93 @@
+"""A user of the API, over the test client or over real HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import jwt
+from flask import Flask
+from werkzeug.datastructures import Headers
+
+SECRET = "a-secret-for-tests-of-more-than-32-bytes"
+ORIGIN = "http://localhost:3000"
+UNSET: Any = object()
+
+Send = Callable[[str, str, dict[str, str], "bytes | None"], "Answer"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Headers
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def in_process(app: Flask) -> Send:
+    def send(method: str, path: str, headers: dict[str, str], body: bytes | None) -> Answer:
+        response = app.test_client().open(path, method=method, headers=headers, data=body)
+        return Answer(response.status_code, Headers(response.headers), response.data)
+
+    return send
+
+
+def over_http(port: int, timeout: float = 30) -> Send:
+    """Each request on a connection of its own."""
+
+    def send(method: str, path: str, headers: dict[str, str], body: bytes | None) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            return Answer(response.status, Headers(response.getheaders()), response.read())
+        finally:
+            connection.close()
+
+    return send
+
+
+def token(claims: Mapping[str, Any], secret: str = SECRET, algorithm: str = "HS256") -> str:
+    """A token that lives a minute, unless the claims say otherwise; a claim of None is left out."""
+    now = int(time.time())
+    claims = {"iat": now, "exp": now + 60, **claims}
+    return jwt.encode({name: value for name, value in claims.items() if value is not None}, secret, algorithm)
+
+
+class Client:
+    """Requests of one user below that user's `/api/{user_id}/tasks`."""
+
+    def __init__(self, send: Send, user_id: str) -> None:
+        self.send = send
+        self.user_id = user_id
+        self.headers = {"Authorization": f"Bearer {token({'sub': user_id})}", "Origin": ORIGIN}
+
+    def call(
+        self, method: str, path: object = "", body: Any = UNSET, *, of: Client | None = None, headers: Mapping[str, str] = {}
+    ) -> Answer:
+        """`body` is sent as JSON, bytes as they are; `of` puts another user into the path; a header of "" is left out."""
+        raw = None if body is UNSET else body if isinstance(body, bytes) else json.dumps(body).encode()
+        kind = {} if raw is None else {"Content-Type": "application/json"}
+        merged = {name: value for name, value in {**kind, **self.headers, **headers}.items() if value}
+        tail = f"/{path}" if path != "" else ""
+        return self.send(method, f"/api/{quote((of or self).user_id, safe='')}/tasks{tail}", merged, raw)
+
+    def create(self, title: str = "Buy milk", **fields: Any) -> dict[str, Any]:
+        answer = self.call("POST", body={"title": title, **fields})
+        assert answer.status == 201, answer
+        task: dict[str, Any] = answer.json
+        return task
+
+    def list(self) -> list[dict[str, Any]]:
+        answer = self.call("GET")
+        assert answer.status == 200, answer
+        tasks: list[dict[str, Any]] = answer.json
+        return tasks

@@ -1,0 +1,86 @@
+"""One PostgreSQL server for the run, one database for each process of it, users with random ids: nothing needs cleaning up."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from flask import Flask
+from psycopg.sql import SQL, Identifier
+
+from dev.postgres import Postgres
+from tests.client import ORIGIN, SECRET, Client, in_process
+from todo_api import create_app
+from todo_api.config import Config
+from todo_api.migrations import migrate
+
+SERVER = pytest.StashKey[Postgres]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not os.environ.get("TEST_DATABASE_URL"):  # the processes of pytest-xdist inherit it from the first
+        server = Postgres(Path(tempfile.mkdtemp(prefix="todo_test_")), "fsync=off", "max_connections=300").__enter__()
+        config.stash[SERVER] = server
+        os.environ["TEST_DATABASE_URL"] = server.url("postgres")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if server := config.stash.get(SERVER, None):
+        server.__exit__()
+        shutil.rmtree(server.home)
+        del os.environ["TEST_DATABASE_URL"]
+
+
+@contextlib.contextmanager
+def new_database() -> Iterator[str]:
+    """The URL of an empty database, which is dropped afterwards."""
+    server = os.environ["TEST_DATABASE_URL"]
+    name = f"todo_test_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        yield urlsplit(server)._replace(path=f"/{name}").geturl()
+        conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def database_url() -> Iterator[str]:
+    """A database of this process's own, with the schema in it."""
+    with new_database() as url:
+        migrate(url)
+        yield url
+
+
+@pytest.fixture
+def empty_database() -> Iterator[str]:
+    with new_database() as url:
+        yield url
+
+
+@pytest.fixture
+def sql(database_url: str) -> Iterator[psycopg.Connection]:
+    """A direct look into the database."""
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        yield conn
+
+
+@pytest.fixture(scope="session")
+def app(database_url: str) -> Iterator[Flask]:
+    app = create_app(Config(secret=SECRET, database_url=database_url, origins=(ORIGIN, "http://[::1]:3000")))
+    yield app
+    app.extensions["pool"].close()
+
+
+@pytest.fixture
+def alice(app: Flask) -> Client:
+    return Client(in_process(app), f"alice-{uuid.uuid4()}")
+
+
+@pytest.fixture
+def bob(app: Flask) -> Client:
+    return Client(in_process(app), f"bob-{uuid.uuid4()}")

@@ -1,0 +1,81 @@
+"""What only a real server, real sockets and real threads can show."""
+
+import socket
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+
+from tests.client import Client
+from tests.process.service import Service
+
+
+def test_it_works(service: Service) -> None:
+    alice = service.client(f"alice-{uuid.uuid4()}")
+    task = alice.create("Buy milk")
+    path = f"{task['id']}/complete"
+    assert alice.call("PATCH", path).json["completed"] is True
+    assert alice.call("PUT", task["id"], {"title": "Buy bread"}).json["title"] == "Buy bread"
+    answer = alice.call("DELETE", task["id"])
+    assert (answer.status, answer.body, answer.headers.get("Content-Type")) == (204, b"", None)
+    assert alice.list() == []
+
+
+def test_500_flips_from_32_threads_are_all_counted(service: Service) -> None:
+    alice = service.client(f"alice-{uuid.uuid4()}")
+    task = alice.create()
+    with ThreadPoolExecutor(32) as threads:
+        answers = list(threads.map(lambda _: alice.call("PATCH", f"{task['id']}/complete"), range(500)))
+    assert {answer.status for answer in answers} == {200}
+    assert sum(answer.json["completed"] for answer in answers) == 250
+    assert alice.list()[0]["completed"] is False
+    assert max(answer.json["updated_at"] for answer in answers) == alice.list()[0]["updated_at"]
+
+
+def test_fifty_users_at_once_see_only_their_own(service: Service, sql: psycopg.Connection) -> None:
+    def live(number: int) -> list[str]:
+        user = service.client(f"user-{number}-{uuid.uuid4()}")
+        for n in range(5):
+            task = user.create(f"{user.user_id} {n}")
+            user.call("PATCH", f"{task['id']}/complete")
+        assert all(task["title"].startswith(user.user_id) and task["completed"] for task in user.list())
+        return [task["user_id"] for task in user.list()]
+
+    with ThreadPoolExecutor(50) as threads:
+        owners = list(threads.map(live, range(50)))
+    assert all(len(each) == 5 and len(set(each)) == 1 for each in owners)
+    strays = "SELECT count(*) FROM tasks WHERE title LIKE 'user-%%' AND NOT starts_with(title, user_id)"
+    assert sql.execute(strays).fetchone() == (0,)
+
+
+def chunked(service: Service, alice: Client, *chunks: bytes) -> tuple[int, bytes]:
+    """The status and the answer of a POST in chunks."""
+    head = f"POST /api/{alice.user_id}/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {alice.headers['Authorization']}\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
+        for chunk in chunks:
+            connection.sendall(chunk)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    return int(answer.split(b" ", 2)[1]), answer
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def test_a_chunked_body_is_taken_up_to_the_limit(service: Service) -> None:
+    alice = service.client(f"alice-{uuid.uuid4()}")
+    body, end = b'{"title": "x"}', b"0\r\n\r\n"
+    assert chunked(service, alice, chunk(body[:5]), chunk(body[5:]), end)[0] == 201
+    assert chunked(service, alice, chunk(body), chunk(b" " * (64 * 1024 - len(body))), end)[0] == 201
+    assert chunked(service, alice, chunk(body), chunk(b" " * (64 * 1024 - len(body) + 1)), end)[0] == 413
+    assert len(alice.list()) == 2
+
+
+def test_a_body_that_breaks_off_is_the_clients_fault(service: Service) -> None:
+    alice = service.client(f"alice-{uuid.uuid4()}")
+    assert chunked(service, alice, b"zz\r\nnonsense\r\n")[0] == 400
+    assert chunked(service, alice, b"5\r\nab")[0] == 400
+    assert alice.list() == []
+    assert service.logs("defect") == []

@@ -1,0 +1,37 @@
+"""A todo service: Flask views run the SQL of `sql/` for the user whom a JWT names."""
+
+import os
+
+from flask import Flask, Response
+
+from todo_api import auth, cli, contract, cors, db, errors, meta, tasks
+from todo_api.config import Config
+
+
+class JsonResponse(Response):
+    """What a view's text becomes."""
+
+    default_mimetype = "application/json"
+
+
+def create_app(config: Config | None = None) -> Flask:
+    """The WSGI application. Nothing is connected to yet: the pool opens with the first request that needs it.
+
+    Args:
+        config: the settings; by default those of the process environment.
+
+    Raises:
+        SystemExit: a setting is missing or malformed; the message names each of them.
+    """
+    config = config or Config.from_env(os.environ)
+    app = Flask(__name__, static_folder=None)
+    app.response_class = JsonResponse
+    # A redirect to the "right" spelling of a path would break CORS preflights.
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.url_map.converters["task_id"] = tasks.TaskId
+    for part in (auth, cli, contract, cors, db, errors):
+        part.init_app(app, config)
+    app.register_blueprint(meta.bp)
+    app.register_blueprint(tasks.bp)
+    return app

@@ -1,0 +1,22 @@
+"""`flask migrate` and `flask token`."""
+
+import click
+from flask import Flask
+
+from todo_api import auth, migrations
+from todo_api.config import Config
+
+
+def init_app(app: Flask, config: Config) -> None:
+    @app.cli.command()
+    def migrate() -> None:
+        """Bring the database's schema up to date."""
+        for version in migrations.migrate(config.database_url):
+            click.echo(f"applied {version}")
+
+    @app.cli.command()
+    @click.option("--user", required=True, help="The user id that the token names.")
+    @click.option("--minutes", default=60, show_default=True, type=click.IntRange(1), help="How long it is valid.")
+    def token(user: str, minutes: int) -> None:
+        """Print an HS256 token for a user."""
+        click.echo(auth.sign(user, config.secret, minutes))

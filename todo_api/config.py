@@ -1,0 +1,90 @@
+"""Settings from the environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import jwt
+
+from todo_api import database_url
+
+ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.IGNORECASE)
+MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What the service can be told; `.env.example` explains each variable.
+
+    Attributes:
+        secret: key of HS256 tokens, at least 32 bytes in UTF-8.
+        database_url: libpq URL.
+        origins: what CORS allows, without trailing slashes; the first is the Better Auth server.
+        debug: turns on verbose logs.
+        pool_size: connections of one worker process.
+    """
+
+    secret: str = field(repr=False)
+    database_url: str = field(repr=False)
+    origins: tuple[str, ...]
+    debug: bool = False
+    pool_size: int = 8
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read and check all variables.
+
+        Raises:
+            SystemExit: one line with every problem, each with the name of its variable, none with a value.
+        """
+        problems = []
+
+        def read(name: str, parse: Callable[[str], Any], default: str | None = None) -> Any:
+            value = env.get(name, "").strip() or default
+            try:
+                return parse(value) if value else problems.append(f"{name} is not set")
+            except ValueError as error:
+                problems.append(f"{name} {error}")
+
+        config = cls(
+            secret=read("BETTER_AUTH_SECRET", _secret),
+            database_url=read("NEON_DATABASE_URL", database_url.normalise),
+            origins=read("BETTER_AUTH_URL", _origins),
+            debug=read("DEBUG", _boolean, "false"),
+            pool_size=read("DB_POOL_SIZE", _count, "8"),
+        )
+        if problems:
+            raise SystemExit(f"todo_api cannot start: {'; '.join(problems)}")
+        return config
+
+
+def _secret(value: str) -> str:
+    if len(value.encode()) < MIN_SECRET_BYTES:
+        raise ValueError(f"is shorter than {MIN_SECRET_BYTES} bytes")
+    try:
+        jwt.encode({}, value, "HS256")
+    except jwt.InvalidKeyError:
+        raise ValueError("is a PEM, SSH or JSON web key, not a shared secret") from None
+    return value
+
+
+def _origins(value: str) -> tuple[str, ...]:
+    origins = tuple(origin.strip().rstrip("/").lower() for origin in value.split(","))
+    if not all(map(ORIGIN.fullmatch, origins)):
+        raise ValueError("must be one or more origins like https://app.example.com, comma-separated, without a path")
+    return origins
+
+
+def _boolean(value: str) -> bool:
+    if value.lower() not in ("true", "false", "1", "0"):
+        raise ValueError("must be true or false")
+    return value.lower() in ("true", "1")
+
+
+def _count(value: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,3}", value):
+        raise ValueError("must be a whole number from 1 to 9999")
+    return int(value)

@@ -1,0 +1,48 @@
+"""Brings the database's schema up to `sql/migrations/`."""
+
+import psycopg
+
+from todo_api.db import SQL
+
+LOCK = 0x746F646F  # "todo"; any number will do that no other user of the database takes
+APPLIED = "SELECT version FROM schema_migrations"
+BOOK = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version text PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+)
+"""
+
+
+def migrate(database_url: str) -> list[str]:
+    """Apply what is missing, in the order of the files' names, in one transaction.
+
+    Any number of processes may do this at once: an advisory lock lets in one after the other. The end of the transaction frees
+    it, behind a pooler too.
+
+    Returns:
+        The names of the files applied, without `.sql`.
+
+    Raises:
+        SystemExit: the database cannot be reached or refuses; one line, without the password.
+    """
+    files = {path.stem: path.read_bytes() for path in sorted((SQL / "migrations").glob("*.sql"))}
+    try:
+        with psycopg.connect(database_url, prepare_threshold=None) as conn:
+            if not files.keys() - _applied(conn):
+                return []
+            conn.execute("SET LOCAL lock_timeout = '30s'")
+            conn.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+            conn.execute(BOOK)
+            missing = [version for version in files if version not in _applied(conn)]
+            for version in missing:
+                conn.execute(files[version])
+                conn.execute("INSERT INTO schema_migrations (version) VALUES (%s)", [version])
+            return missing
+    except psycopg.Error as error:
+        raise SystemExit(f"todo_api cannot use the database of NEON_DATABASE_URL: {' '.join(str(error).split())}") from None
+
+
+def _applied(conn: psycopg.Connection) -> set[str]:
+    known = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone()
+    return {version for (version,) in conn.execute(APPLIED)} if known == (True,) else set()
