@@ -1,15 +1,20 @@
 """How gunicorn serves the application; what its command line says comes first."""
 
+import logging
 import os
 from importlib import import_module
+from logging.config import dictConfig
 from pathlib import Path
 
 from dotenv import load_dotenv
 from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config as Settings
+from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from todo_api import logs, migrations
+from todo_api import migrations
 from todo_api.config import Config
+from todo_api.logs import JsonFormatter
 
 load_dotenv(Path(__file__).with_name(".env"))
 
@@ -21,6 +26,28 @@ def number(name: str, default: int) -> int:
     return int(value)
 
 
+class JsonLogger(Logger):
+    """gunicorn's records, the application's and the libraries' in one format, on stdout."""
+
+    def setup(self, cfg: Settings) -> None:
+        super().setup(cfg)
+        dictConfig(
+            {
+                "version": 1,
+                "disable_existing_loggers": False,
+                "formatters": {"json": {"()": JsonFormatter}},
+                "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+                "root": {"level": logging.getLevelName(self.loglevel), "handlers": ["stdout"]},
+                "loggers": {
+                    "gunicorn.error": {"propagate": True},
+                    "psycopg.pool": {
+                        "level": "ERROR"
+                    },  # it warns of each attempt to connect; errors.py of each request that failed
+                },
+            }
+        )
+
+
 worker_class = "gthread"
 workers = number("WEB_CONCURRENCY", 2)
 threads = number("WEB_THREADS", 8)
@@ -30,7 +57,7 @@ keepalive = 75  # seconds; longer than the 60 for which proxies keep a connectio
 timeout = 30
 graceful_timeout = 25
 control_socket_disable = True
-logger_class = logs.GunicornLogger
+logger_class = JsonLogger
 loglevel = "debug" if Config.from_env(os.environ).debug else "info"
 
 

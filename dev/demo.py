@@ -24,7 +24,7 @@ from typing import NoReturn
 from dotenv import load_dotenv
 
 from dev.postgres import Postgres, die_with_parent
-from todo_api.auth import sign
+from todo_api.tokens import sign
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".demo"

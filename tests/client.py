@@ -14,6 +14,8 @@ import jwt
 from flask import Flask
 from werkzeug.datastructures import Headers
 
+from todo_api.config import Config
+
 SECRET = "a-secret-for-tests-of-more-than-32-bytes"
 ORIGIN = "http://localhost:3000"
 UNSET: Any = object()
@@ -30,6 +32,12 @@ class Answer:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+def config(database_url: str, **env: str) -> Config:
+    """Settings as from an environment."""
+    required = {"BETTER_AUTH_SECRET": SECRET, "NEON_DATABASE_URL": database_url, "BETTER_AUTH_URL": f"{ORIGIN},http://[::1]:3000"}
+    return Config.from_env({**required, **env})
 
 
 def in_process(app: Flask) -> Send:

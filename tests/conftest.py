@@ -15,9 +15,8 @@ from flask import Flask
 from psycopg.sql import SQL, Identifier
 
 from dev.postgres import Postgres
-from tests.client import ORIGIN, SECRET, Client, in_process
+from tests.client import Client, config, in_process
 from todo_api import create_app
-from todo_api.config import Config
 from todo_api.migrations import migrate
 
 SERVER = pytest.StashKey[Postgres]()
@@ -71,7 +70,7 @@ def sql(database_url: str) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture(scope="session")
 def app(database_url: str) -> Iterator[Flask]:
-    app = create_app(Config(secret=SECRET, database_url=database_url, origins=(ORIGIN, "http://[::1]:3000")))
+    app = create_app(config(database_url))
     yield app
     app.extensions["pool"].close()
 

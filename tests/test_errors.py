@@ -7,10 +7,9 @@ import psycopg
 import pytest
 from flask import Flask
 
-from tests.client import ORIGIN, UNSET, Client
+from tests.client import ORIGIN, SECRET, UNSET, Client, config
 from todo_api import create_app
-from todo_api.auth import sign
-from todo_api.config import Config
+from todo_api.tokens import sign
 
 CALLS: list[tuple[str, str, Any]] = [
     ("GET", "", UNSET),
@@ -20,6 +19,7 @@ CALLS: list[tuple[str, str, Any]] = [
     ("DELETE", "{id}", UNSET),
     ("PATCH", "{id}/complete", UNSET),
 ]
+NO_DATABASE = "postgresql://127.0.0.1:1/none?connect_timeout=1"
 ON_A_TASK = [call for call in CALLS if "{id}" in call[1]]
 WITH_A_BODY = [("POST", ""), ("PUT", "{id}"), ("PATCH", "{id}/complete")]
 
@@ -46,12 +46,11 @@ def test_the_owner_comes_next(alice: Client, bob: Client, sql: psycopg.Connectio
 
 @pytest.mark.parametrize(("method", "path", "body"), CALLS)
 def test_no_token_or_owner_no_database(method: str, path: str, body: Any) -> None:
-    config = Config(secret="x" * 32, database_url="postgresql://127.0.0.1:1/none?connect_timeout=1", origins=(ORIGIN,))
-    app = create_app(config)
+    app = create_app(config(NO_DATABASE))
     client = app.test_client()
     path = f"/api/alice/tasks/{path.format(id=1)}"
     assert client.open(path, method=method).status_code == 401
-    assert client.open(path, method=method, headers={"Authorization": f"Bearer {sign('bob', 'x' * 32, 1)}"}).status_code == 403
+    assert client.open(path, method=method, headers={"Authorization": f"Bearer {sign('bob', SECRET, 1)}"}).status_code == 403
     assert app.extensions["pool"].closed
 
 
@@ -174,9 +173,8 @@ def test_a_defect_shows_nothing(app: Flask, alice: Client, caplog: pytest.LogCap
 
 
 def test_a_lost_database_is_a_503(alice: Client, caplog: pytest.LogCaptureFixture) -> None:
-    config = Config(secret="x" * 32, database_url="postgresql://127.0.0.1:1/none?connect_timeout=1", origins=(ORIGIN,))
-    app = create_app(config)
-    headers = {"Authorization": "Bearer " + sign("alice", "x" * 32, minutes=1), "Origin": ORIGIN}
+    app = create_app(config(NO_DATABASE))
+    headers = {"Authorization": "Bearer " + sign("alice", SECRET, minutes=1), "Origin": ORIGIN}
     response = app.test_client().get("/api/alice/tasks", headers=headers)
     app.extensions["pool"].close()
     assert (response.status_code, response.json) == (503, {"detail": "Service temporarily unavailable"})

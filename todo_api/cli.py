@@ -3,7 +3,7 @@
 import click
 from flask import Flask
 
-from todo_api import auth, migrations
+from todo_api import migrations, tokens
 from todo_api.config import Config
 
 
@@ -19,4 +19,4 @@ def init_app(app: Flask, config: Config) -> None:
     @click.option("--minutes", default=60, show_default=True, type=click.IntRange(1), help="How long it is valid.")
     def token(user: str, minutes: int) -> None:
         """Print an HS256 token for a user."""
-        click.echo(auth.sign(user, config.secret, minutes))
+        click.echo(tokens.sign(user, config.secret, minutes))

@@ -23,6 +23,8 @@ class Config:
         secret: key of HS256 tokens, at least 32 bytes in UTF-8.
         database_url: libpq URL.
         origins: what CORS allows, without trailing slashes; the first is the Better Auth server.
+        jwks_url: where the Better Auth server publishes its keys.
+        issuer, audience: `iss` and `aud` of tokens signed with those keys.
         debug: turns on verbose logs.
         pool_size: connections of one worker process.
     """
@@ -30,6 +32,9 @@ class Config:
     secret: str = field(repr=False)
     database_url: str = field(repr=False)
     origins: tuple[str, ...]
+    jwks_url: str
+    issuer: str
+    audience: str
     debug: bool = False
     pool_size: int = 8
 
@@ -49,10 +54,14 @@ class Config:
             except ValueError as error:
                 problems.append(f"{name} {error}")
 
+        origins = read("BETTER_AUTH_URL", _origins) or ("http://unknown",)
         config = cls(
             secret=read("BETTER_AUTH_SECRET", _secret),
             database_url=read("NEON_DATABASE_URL", database_url.normalise),
-            origins=read("BETTER_AUTH_URL", _origins),
+            origins=origins,
+            jwks_url=read("BETTER_AUTH_JWKS_URL", _url, f"{origins[0]}/api/auth/jwks"),
+            issuer=read("BETTER_AUTH_ISSUER", str, origins[0]),
+            audience=read("BETTER_AUTH_AUDIENCE", str, origins[0]),
             debug=read("DEBUG", _boolean, "false"),
             pool_size=read("DB_POOL_SIZE", _count, "8"),
         )
@@ -76,6 +85,12 @@ def _origins(value: str) -> tuple[str, ...]:
     if not all(map(ORIGIN.fullmatch, origins)):
         raise ValueError("must be one or more origins like https://app.example.com, comma-separated, without a path")
     return origins
+
+
+def _url(value: str) -> str:
+    if not value.isascii() or not re.match(r"https?://[^/\s]+/", value):
+        raise ValueError("must be an http:// or https:// URL with a path")
+    return value
 
 
 def _boolean(value: str) -> bool:

@@ -7,14 +7,14 @@ from typing import Any
 
 import psycopg
 from flask import Flask, Response, jsonify, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
 
 from todo_api.config import Config
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1
-KEPT_HEADERS = ("Allow",)
+KEPT_HEADERS = ("Allow", "Retry-After")
 
 
 def init_app(app: Flask, _: Config) -> None:
@@ -43,22 +43,14 @@ def http_error(error: HTTPException) -> Response:
 def database_lost(error: psycopg.Error) -> Response:
     """The database cannot be reached, is too slow, or has no free connection: psycopg_pool's errors are OperationalErrors."""
     _log(logging.WARNING, "database unavailable", error)
-    response = _failure(HTTPStatus.SERVICE_UNAVAILABLE, "Service temporarily unavailable")
-    response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return response
+    return http_error(ServiceUnavailable("Service temporarily unavailable", retry_after=RETRY_AFTER_SECONDS))
 
 
 def defect(error: Exception) -> Response:
     """A bug. The log gets its type and place, not its text: that may quote a value of the request."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     _log(logging.ERROR, "defect", error, frames=frames)
-    return _failure(HTTPStatus.INTERNAL_SERVER_ERROR, "Internal server error")
-
-
-def _failure(status: HTTPStatus, detail: str) -> Response:
-    response = jsonify(detail=detail)
-    response.status_code = status
-    return response
+    return http_error(InternalServerError("Internal server error"))
 
 
 def _log(level: int, message: str, error: Exception, **more: object) -> None:

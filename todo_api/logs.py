@@ -3,10 +3,7 @@
 import datetime
 import json
 import logging
-from logging.config import dictConfig
 from typing import Any
-
-from gunicorn.glogging import Logger
 
 STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
 
@@ -25,25 +22,3 @@ class JsonFormatter(logging.Formatter):
             fields["error"] = record.exc_info[0].__name__
         fields |= {name: value for name, value in vars(record).items() if name not in STANDARD}
         return json.dumps(fields, default=str)
-
-
-class GunicornLogger(Logger):
-    """For gunicorn's `logger_class`: its own records, the application's and the libraries' alike."""
-
-    def setup(self, cfg: Any) -> None:
-        super().setup(cfg)
-        dictConfig(
-            {
-                "version": 1,
-                "disable_existing_loggers": False,
-                "formatters": {"json": {"()": JsonFormatter}},
-                "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
-                "root": {"level": logging.getLevelName(self.loglevel), "handlers": ["stdout"]},
-                "loggers": {
-                    "gunicorn.error": {"propagate": True},
-                    "psycopg.pool": {
-                        "level": "ERROR"
-                    },  # it warns of each attempt to connect; errors.py of each request that failed
-                },
-            }
-        )

@@ -1,0 +1,86 @@
+"""An auth server's `/api/auth/jwks` on loopback, with private keys to sign with, and every misbehaviour on demand."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import get_default_algorithms
+
+MAKERS: dict[str, Callable[[], Any]] = {
+    "EdDSA": ed25519.Ed25519PrivateKey.generate,
+    "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "ES512": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "RS256": lambda: rsa.generate_private_key(65537, 2048),
+    "PS256": lambda: rsa.generate_private_key(65537, 2048),
+}
+
+
+class Key:
+    """A key pair; `jwk` is its public half as Better Auth publishes it."""
+
+    def __init__(self, alg: str, kid: str) -> None:
+        self.alg, self.kid = alg, kid
+        self.private = MAKERS[alg]()
+        public = get_default_algorithms()[alg].to_jwk(self.private.public_key(), as_dict=True)
+        self.jwk = {name: value for name, value in public.items() if name != "key_ops"} | {"alg": alg, "kid": kid}
+
+    def token(self, server: KeyServer, claims: Mapping[str, Any], **headers: Any) -> str:
+        """Signed as Better Auth does it; a claim or header of None is left out."""
+        now = int(time.time())
+        full = {"iat": now, "exp": now + 900, "iss": server.origin, "aud": server.origin, **claims}
+        kept = {name: value for name, value in full.items() if value is not None}
+        return jwt.encode(kept, self.private, self.alg, {"kid": self.kid, **headers})
+
+
+class KeyServer:
+    """Runs inside a `with` block. `fetches` counts the requests that came; `answer` may be replaced at any time."""
+
+    def __init__(self, *keys: Key) -> None:
+        self.keys = list(keys)
+        self.fetches = 0
+        self.answer: Callable[[BaseHTTPRequestHandler], None] = self.publish
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                server.fetches += 1
+                server.answer(self)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.origin = f"http://127.0.0.1:{self.http.server_port}"
+        self.jwks_url = f"{self.origin}/api/auth/jwks"
+
+    def publish(self, request: BaseHTTPRequestHandler) -> None:
+        self.say(200, json.dumps({"keys": [key.jwk for key in self.keys]}).encode())(request)
+
+    @staticmethod
+    def say(status: int, body: bytes, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
+        """An answer that is always the same."""
+
+        def answer(request: BaseHTTPRequestHandler) -> None:
+            request.send_response(status)
+            for name, value in headers.items():
+                request.send_header(name, value)
+            request.end_headers()
+            request.wfile.write(body)
+
+        return answer
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.http.serve_forever, args=[0.01], daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.shutdown()
+        self.http.server_close()

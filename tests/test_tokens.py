@@ -1,0 +1,345 @@
+"""Better Auth's own tokens, signed with published keys."""
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from flask import Flask
+
+from tests.client import SECRET, Client, config, in_process, token
+from tests.key_server import MAKERS, Key, KeyServer
+from todo_api import create_app, keys, tokens
+from todo_api.tokens import Verifier
+
+KEYS = {alg: Key(alg, f"kid-{alg}") for alg in MAKERS}
+ALGORITHMS = list(MAKERS)
+NO_DATABASE = "postgresql://127.0.0.1:1/none"
+
+
+@pytest.fixture
+def server() -> Iterator[KeyServer]:
+    with KeyServer(*KEYS.values()) as server:
+        yield server
+
+
+@pytest.fixture
+def verifier(server: KeyServer) -> Verifier:
+    return new_verifier(server)
+
+
+def new_verifier(server: KeyServer, **env: str) -> Verifier:
+    return Verifier(config(NO_DATABASE, BETTER_AUTH_URL=server.origin, **env))
+
+
+def passes(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let time pass for the key store and the verifier."""
+    for module in (keys, tokens):
+        clock = module.time
+        offset = seconds
+
+        class Later:
+            monotonic = staticmethod(lambda clock=clock, offset=offset: clock.monotonic() + offset)
+            time = staticmethod(lambda clock=clock, offset=offset: clock.time() + offset)
+
+        monkeypatch.setattr(module, "time", Later)
+
+
+def refused(verifier: Verifier, text: str) -> bool:
+    with pytest.raises(jwt.PyJWTError) as caught:
+        verifier.user_id(text)
+    return not isinstance(caught.value, jwt.PyJWKClientConnectionError)
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_token_of_each_algorithm_is_accepted(server: KeyServer, verifier: Verifier, alg: str) -> None:
+    assert verifier.user_id(KEYS[alg].token(server, {"sub": "alice"})) == "alice"
+    assert verifier.user_id(KEYS[alg].token(server, {"sub": "1", "name": "Bob", "email": "b@example.com"})) == "1"
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": None},
+        {"exp": 1},
+        {"nbf": 4102444800},
+        {"iat": 4102444800},
+        {"iss": None},
+        {"iss": "https://evil.example"},
+        {"aud": None},
+        {"aud": "https://evil.example"},
+        {"aud": []},
+    ],
+    ids=str,
+)
+def test_its_times_issuer_and_audience_are_checked(
+    server: KeyServer, verifier: Verifier, alg: str, claims: dict[str, Any]
+) -> None:
+    assert refused(verifier, KEYS[alg].token(server, {"sub": "alice", **claims}))
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_another_key_is_refused(server: KeyServer, verifier: Verifier, alg: str) -> None:
+    assert refused(verifier, Key(alg, f"kid-{alg}").token(server, {"sub": "alice"}))
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_key_of_another_type_is_refused(server: KeyServer, verifier: Verifier, alg: str) -> None:
+    for other in ALGORITHMS:
+        if other != alg:
+            assert refused(verifier, KEYS[alg].token(server, {"sub": "alice"}, kid=f"kid-{other}"))
+
+
+def test_an_rsa_key_that_names_no_algorithm_serves_both(server: KeyServer, verifier: Verifier) -> None:
+    key = Key("RS256", "rsa")
+    del key.jwk["alg"]
+    server.keys = [key]
+    assert verifier.user_id(key.token(server, {"sub": "alice"})) == "alice"
+    key.alg = "PS256"
+    assert verifier.user_id(key.token(server, {"sub": "bob"})) == "bob"
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_public_key_is_no_shared_secret(server: KeyServer, verifier: Verifier, alg: str) -> None:
+    public = KEYS[alg].private.public_key()
+    kinds = [(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)]
+    for encoding, form in kinds:
+        claims = {"sub": "alice", "exp": int(time.time()) + 60, "iss": server.origin, "aud": server.origin}
+        forged = hmac_token(claims, public.public_bytes(encoding, form), f"kid-{alg}")
+        assert refused(verifier, forged)
+
+
+def hmac_token(claims: dict[str, Any], key: bytes, kid: str) -> str:
+    """HS256 with any bytes as the secret: PyJWT itself would not sign with a public key."""
+    algorithm = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
+    head, _, _ = jwt.encode(claims, SECRET, "HS256", {"kid": kid}).rpartition(".")
+    return f"{head}.{jwt.utils.base64url_encode(algorithm.sign(head.encode(), key)).decode()}"
+
+
+@pytest.mark.parametrize("header", ["jku", "jwk", "x5u"])
+def test_a_token_may_not_name_its_own_key(server: KeyServer, verifier: Verifier, header: str) -> None:
+    key = KEYS["EdDSA"]
+    assert refused(verifier, key.token(server, {"sub": "alice"}, **{header: key.jwk if header == "jwk" else server.jwks_url}))
+    assert refused(verifier, jwt.encode({"sub": "alice"}, SECRET, "HS256", {header: "x"}))
+
+
+@pytest.mark.parametrize(
+    "headers", [{"crit": ["exp"]}, {"crit": ["b64"], "b64": False}, {"alg": "none"}, {"kid": None}, {"kid": 5}], ids=str
+)
+def test_odd_headers_are_refused(server: KeyServer, verifier: Verifier, headers: dict[str, Any]) -> None:
+    try:
+        odd = KEYS["EdDSA"].token(server, {"sub": "alice"}, **headers)
+    except (TypeError, jwt.PyJWTError, NotImplementedError):
+        pytest.skip("PyJWT does not even make it")
+    assert refused(verifier, odd)
+
+
+@pytest.mark.parametrize("alg", ["EdDSA", "HS256"])
+def test_no_mutation_of_a_token_is_accepted(server: KeyServer, verifier: Verifier, alg: str) -> None:
+    good = token({"sub": "alice"}) if alg == "HS256" else KEYS[alg].token(server, {"sub": "alice"})
+    chance = random.Random(20261123)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ "
+    accepted = []
+    for _ in range(10_000):
+        letters = list(good)
+        for _ in range(chance.randint(1, 3)):
+            place = chance.randrange(len(letters))
+            match chance.randrange(4):
+                case 0:
+                    letters[place] = chance.choice(alphabet)
+                case 1:
+                    letters.insert(place, chance.choice(alphabet))
+                case 2 if len(letters) > 1:
+                    del letters[place]
+                case _:
+                    other = chance.randrange(len(letters))
+                    letters[place], letters[other] = letters[other], letters[place]
+        if canonical(mutant := "".join(letters)) != canonical(good):
+            with contextlib.suppress(jwt.PyJWTError, ValueError):
+                accepted.append(verifier.user_id(mutant) and mutant)
+    assert accepted == []
+
+
+def canonical(text: str) -> object:
+    """The bytes that the three parts stand for: base64 spells the last of them in several ways, which forges nothing."""
+    try:
+        return [jwt.utils.base64url_decode(part.rstrip("=").encode()) for part in text.split(".")]
+    except ValueError:
+        return text
+
+
+def test_a_new_key_is_picked_up(server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
+    new = Key("EdDSA", "new")
+    server.keys.append(new)
+    passes(keys.PAUSE_SECONDS + 1, monkeypatch)
+    assert verifier.user_id(new.token(server, {"sub": "alice"})) == "alice"
+    assert server.fetches == 2
+
+
+def test_a_withdrawn_key_is_dropped(server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = KEYS["EdDSA"].token(server, {"sub": "alice"})
+    assert verifier.user_id(old) == "alice"
+    server.keys.remove(KEYS["EdDSA"])
+    passes(keys.STALE_SECONDS + 1, monkeypatch)
+    assert verifier.user_id(old) == "alice"  # this use starts the fetch
+    wait_for_fetches(verifier)
+    passes(tokens.REMEMBERED_SECONDS + 1, monkeypatch)
+    assert refused(verifier, old)
+
+
+def wait_for_fetches(verifier: Verifier) -> None:
+    if fetch := verifier.keys.fetching:
+        assert fetch.wait(10)
+
+
+def test_many_unknown_keys_cause_one_fetch(server: KeyServer, verifier: Verifier) -> None:
+    assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
+    unknown = [Key("EdDSA", f"unknown-{n}").token(server, {"sub": "alice"}) for n in range(500)]
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(lambda text: refused(verifier, text), unknown))
+    assert server.fetches <= 2
+
+
+def test_the_first_tokens_share_one_fetch(server: KeyServer, verifier: Verifier) -> None:
+    first = [KEYS["EdDSA"].token(server, {"sub": f"user-{n}"}) for n in range(50)]
+    with ThreadPoolExecutor(16) as threads:
+        assert list(threads.map(verifier.user_id, first)) == [f"user-{n}" for n in range(50)]
+    assert server.fetches == 1
+
+
+BROKEN: dict[str, Callable[[KeyServer], Callable[[BaseHTTPRequestHandler], None]]] = {
+    "429": lambda server: server.say(429, b"slow down"),
+    "500": lambda server: server.say(500, b'{"keys": []}'),
+    "HTML": lambda server: server.say(200, b"<html>"),
+    "a list": lambda server: server.say(200, b"[]"),
+    "a redirect": lambda server: server.say(302, b"", Location=f"{server.origin}/elsewhere"),
+    "50 MB": lambda server: server.say(200, b" " * 50_000_000),
+    "deep": lambda server: server.say(200, b"[" * 100_000),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
+def test_an_outage_costs_no_known_key(
+    server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch, broken: Callable[[KeyServer], Any]
+) -> None:
+    assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
+    server.answer = broken(server)
+    passes(keys.STALE_SECONDS + 1, monkeypatch)
+    for n in range(20):
+        assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": f"user-{n}"})) == f"user-{n}"
+    wait_for_fetches(verifier)
+    assert server.fetches == 2
+    assert refused(verifier, Key("EdDSA", "unknown").token(server, {"sub": "alice"}))
+    assert server.fetches == 2
+
+
+def test_a_known_key_never_waits_for_a_hanging_server(
+    server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
+    asked, released = threading.Event(), threading.Event()
+
+    def hang(_: BaseHTTPRequestHandler) -> None:
+        asked.set()
+        released.wait(60)
+
+    server.answer = hang
+    passes(keys.STALE_SECONDS + 1, monkeypatch)
+    for n in range(20):
+        assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": f"user-{n}"})) == f"user-{n}"
+    assert asked.wait(10)
+    assert verifier.keys.fetching is not None, "the fetch still hangs, and all were answered"
+    released.set()
+    wait_for_fetches(verifier)
+
+
+def test_a_fetch_ends_however_slowly_the_server_answers(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "FETCH_SECONDS", 0.2)
+    stop = threading.Event()
+
+    def dribble(request: BaseHTTPRequestHandler) -> None:
+        while not stop.wait(0.05):
+            request.wfile.write(b"H")
+
+    server.answer = dribble
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        keys.download(server.jwks_url)
+    stop.set()
+
+
+def test_without_any_keys_it_is_unavailable_for_those_tokens_only(alice: Client, app: Flask) -> None:
+    with KeyServer() as gone:
+        pass
+    lonely = create_app(config(app.extensions["pool"].conninfo, BETTER_AUTH_URL=gone.origin))
+    client = Client(in_process(lonely), alice.user_id)
+    try:
+        for _ in range(3):
+            answer = client.call("GET", headers={"Authorization": f"Bearer {KEYS['EdDSA'].token(gone, {'sub': alice.user_id})}"})
+            assert (answer.status, answer.json) == (503, {"detail": "Service temporarily unavailable"})
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert client.call("GET").status == 200
+    finally:
+        lonely.extensions["pool"].close()
+
+
+def test_a_published_key_opens_the_door(server: KeyServer, alice: Client, bob: Client, app: Flask) -> None:
+    federated = create_app(config(app.extensions["pool"].conninfo, BETTER_AUTH_URL=f"{server.origin}/,https://preview.example"))
+    client = Client(in_process(federated), alice.user_id)
+    client.headers["Authorization"] = f"Bearer {KEYS['EdDSA'].token(server, {'sub': alice.user_id})}"
+    try:
+        assert client.list() == [client.create()]
+        assert client.call("GET", of=bob).status == 403
+        forged = Key("EdDSA", "kid-EdDSA").token(server, {"sub": alice.user_id})
+        answer = client.call("GET", headers={"Authorization": f"Bearer {forged}"})
+        assert (answer.status, answer.json) == (401, {"detail": "Invalid or malformed token"})
+        assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+    finally:
+        federated.extensions["pool"].close()
+
+
+def test_issuer_audience_and_address_can_be_set(server: KeyServer) -> None:
+    verifier = Verifier(
+        config(
+            NO_DATABASE,
+            BETTER_AUTH_URL="https://app.example",
+            BETTER_AUTH_JWKS_URL=server.jwks_url,
+            BETTER_AUTH_ISSUER="https://issuer.example",
+            BETTER_AUTH_AUDIENCE="todo",
+        )
+    )
+    claims = {"sub": "alice", "iss": "https://issuer.example", "aud": ["todo", "other"]}
+    assert verifier.user_id(KEYS["EdDSA"].token(server, claims)) == "alice"
+    assert refused(verifier, KEYS["EdDSA"].token(server, {"sub": "alice"}))
+
+
+def test_a_remembered_token_still_expires_to_the_second(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for make in (token, lambda claims: KEYS["EdDSA"].token(server, claims)):
+        verifier = new_verifier(server)
+        text = make({"sub": "alice", "exp": int(time.time()) + 30})
+        with monkeypatch.context() as patch:
+            assert verifier.user_id(text) == "alice"
+            passes(25, patch)
+            assert verifier.user_id(text) == "alice"
+            passes(6, patch)
+            with pytest.raises(jwt.ExpiredSignatureError):
+                verifier.user_id(text)
+
+
+def test_what_is_remembered_is_bounded_and_no_token(
+    server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "MAX_REMEMBERED", 100)
+    texts = [token({"sub": f"user-{n}"}) for n in range(300)]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(verifier.user_id, texts)) == [f"user-{n}" for n in range(300)]
+    assert len(verifier.remembered) == 100
+    assert not any(text.encode() in verifier.remembered for text in texts)

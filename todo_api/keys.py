@@ -1,0 +1,113 @@
+"""The public keys that the Better Auth server publishes (RFC 7517)."""
+
+import contextlib
+import http.client
+import json
+import logging
+import socket
+import threading
+import time
+from urllib.parse import urlsplit
+
+import jwt
+
+log = logging.getLogger(__name__)
+
+FETCH_SECONDS = 3  # how long a fetch may take, and a request wait for it
+PAUSE_SECONDS = 15  # from one fetch to the next, also after a failure
+STALE_SECONDS = 300  # the age at which a use of the keys starts a fetch in the background
+MAX_BYTES = 1_000_000
+TYPES = {  # by `alg`: the `kty` and `crv` of its keys
+    "EdDSA": ("OKP", "Ed25519"),
+    "ES256": ("EC", "P-256"),
+    "ES512": ("EC", "P-521"),
+    "PS256": ("RSA", None),
+    "RS256": ("RSA", None),
+}
+Keys = dict[tuple[str, str], jwt.PyJWK]
+
+
+class KeyStore:
+    """Keys by `kid` and `alg`. A request whose key is known never waits, and an outage of the server costs no key.
+
+    PyJWT's own PyJWKClient fetches under a lock that valid tokens wait for, once a request while the server is down, and without
+    a limit to the answer's size.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.keys: Keys | None = None  # None until the first fetch that succeeded
+        self.fetched = 0.0  # monotonic time of the last fetch
+        self.fetching: threading.Event | None = None
+        self.lock = threading.Lock()
+
+    def find(self, kid: str, alg: str) -> jwt.PyJWK | None:
+        """The key, or None when the server does not publish it, as known now or after the one fetch that this may start.
+
+        Raises:
+            jwt.PyJWKClientConnectionError: no keys have ever been seen.
+        """
+        key = (self.keys or {}).get((kid, alg))
+        if key is None or time.monotonic() > self.fetched + STALE_SECONDS:
+            fetch = self._fetch_in_background()
+            if key is None and fetch:
+                fetch.wait(FETCH_SECONDS)
+                key = (self.keys or {}).get((kid, alg))
+        if self.keys is None:
+            raise jwt.PyJWKClientConnectionError("no keys yet")
+        return key
+
+    def _fetch_in_background(self) -> threading.Event | None:
+        """What is set at the end of the running fetch; None when it is too early for another."""
+        with self.lock:
+            if self.fetching is None and (not self.fetched or time.monotonic() > self.fetched + PAUSE_SECONDS):
+                self.fetching = threading.Event()
+                threading.Thread(target=self._fetch, name="keys", daemon=True).start()
+            return self.fetching
+
+    def _fetch(self) -> None:
+        try:
+            self.keys = parse(download(self.url))
+        except Exception as error:
+            log.warning("keys not fetched", extra={"url": self.url, "error": type(error).__name__})
+        with self.lock:
+            done, self.fetching, self.fetched = self.fetching, None, time.monotonic()
+        if done:
+            done.set()
+
+
+def parse(text: bytes) -> Keys:
+    """The signing keys of a JWK Set that one of our algorithms can use; each serves the algorithms of its own type alone."""
+    keys = {}
+    for jwk in json.loads(text)["keys"]:
+        for alg, kind in TYPES.items():
+            if (jwk.get("kty"), jwk.get("crv")) == kind and jwk.get("alg", alg) == alg and jwk.get("use", "sig") == "sig":
+                with contextlib.suppress(jwt.PyJWKError):  # one broken key spoils no other
+                    keys[jwk["kid"], alg] = jwt.PyJWK(jwk, alg)
+    return keys
+
+
+def download(url: str) -> bytes:
+    """The body of a 200 answer. Follows no redirect, and gives up after `FETCH_SECONDS` however slowly the server dribbles.
+
+    Raises:
+        Exception: of whatever kind, it did not work.
+    """
+    target = urlsplit(url)
+    connect = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
+    connection = connect(target.netloc, timeout=FETCH_SECONDS)
+    try:
+        connection.connect()
+        limit = threading.Timer(FETCH_SECONDS, connection.sock.shutdown, [socket.SHUT_RDWR])
+        limit.start()
+        try:
+            connection.request("GET", f"{target.path}?{target.query}".rstrip("?"), headers={"Accept": "application/json"})
+            response = connection.getresponse()
+            text = response.read(MAX_BYTES + 1)
+        finally:
+            limit.cancel()
+    finally:
+        connection.close()
+    if response.status != http.HTTPStatus.OK or len(text) > MAX_BYTES:
+        raise ValueError(response.status)
+    return text
