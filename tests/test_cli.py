@@ -1,0 +1,26 @@
+import jwt
+from flask import Flask
+
+from tests.client import SECRET, Client, config
+from todo_api import create_app
+
+
+def test_a_token_opens_the_door(app: Flask, alice: Client) -> None:
+    result = app.test_cli_runner().invoke(args=["token", "--user", alice.user_id, "--minutes", "2"])
+    assert result.exit_code == 0
+    token = result.output.strip()
+    claims = jwt.decode(token, SECRET, ["HS256"])
+    assert claims["exp"] - claims["iat"] == 120
+    assert alice.call("GET", headers={"Authorization": f"Bearer {token}"}).status == 200
+
+
+def test_a_token_needs_a_user_and_a_time(app: Flask) -> None:
+    runner = app.test_cli_runner()
+    assert "--user" in runner.invoke(args=["token"]).output
+    assert runner.invoke(args=["token", "--user", "alice", "--minutes", "0"]).exit_code == 2
+
+
+def test_migrate_tells_what_it_did(empty_database: str) -> None:
+    runner = create_app(config(empty_database)).test_cli_runner()
+    assert runner.invoke(args=["migrate"]).output.startswith("applied 0001_create_tasks\n")
+    assert runner.invoke(args=["migrate"]).output == ""

@@ -1,0 +1,45 @@
+"""Imports form a tree, so that a part can be read without the others."""
+
+import ast
+from pathlib import Path
+
+import todo_api
+
+PACKAGE = Path(todo_api.__file__).parent
+ALLOWED = {
+    "__init__": {"auth", "cli", "config", "contract", "cors", "db", "errors", "meta", "tasks"},
+    "auth": {"config", "keys", "tokens"},
+    "cli": {"config", "migrations", "tokens"},
+    "config": {"database_url"},
+    "contract": {"config"},
+    "cors": {"config"},
+    "db": {"config"},
+    "errors": {"config"},
+    "meta": {"contract"},
+    "migrations": {"db"},
+    "tasks": {"auth", "contract", "db"},
+    "tokens": {"config", "keys"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "todo_api":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("todo_api."):
+            found.add((node.module or "").removeprefix("todo_api."))
+    return found
+
+
+def test_each_module_imports_what_it_may() -> None:
+    graph = {path.stem: imported(path) for path in PACKAGE.glob("*.py")}
+    assert {name: parts for name, parts in graph.items() if parts} == ALLOWED
+
+
+def test_nothing_runs_at_import() -> None:
+    for path in PACKAGE.glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            allowed = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.ClassDef, ast.FunctionDef)
+            docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            assert isinstance(node, allowed) or docstring, (path.name, ast.unparse(node))

@@ -1,0 +1,103 @@
+"""The files of `sql/`: in psql, and in the eyes of the planner."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from dev.postgres import WHEEL
+from tests.client import Client
+from todo_api.db import SQL, statement
+
+FILES = sorted(SQL.glob("*.sql"))
+VALUES = {"user_id": "alice", "task_id": "1", "body": '{"title": "x"}'}
+
+
+def psql(url: str, file: Path, **variables: str) -> str:
+    """What psql prints for the file, without headings."""
+    command = [shutil.which("psql") or str(WHEEL / "bin/psql"), url, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
+    options = [word for name, value in variables.items() for word in ("-v", f"{name}={value}")]
+    env = {**os.environ, "PGTZ": "UTC", "PGCLIENTENCODING": "UTF8"}
+    done = subprocess.run([*command, *options, "-f", str(file)], check=False, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def parameters(file: Path) -> dict[str, str]:
+    return {name: VALUES[name] for name in re.findall(r":'(\w+)'", file.read_text())}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_file_runs_in_psql_as_its_header_says(file: Path, database_url: str) -> None:
+    head = [line for line in file.read_text().splitlines() if line.startswith("--")]
+    assert re.match(r"-- [A-Z].*[.:]$", head[0])
+    (line,) = (line for line in head if line.startswith("-- Try it: "))
+    assert line.endswith(f"-f sql/{file.name}")
+    assert set(re.findall(r"-v (\w+)=", line)) == set(parameters(file))
+    psql(database_url, file, **parameters(file))
+
+
+def test_psql_prints_what_the_api_returns(alice: Client, database_url: str) -> None:
+    task = alice.create('tïtle "q" ✓', description="a\nb")
+    assert json.loads(psql(database_url, SQL / "list_tasks.sql", user_id=alice.user_id)) == alice.list() == [task]
+
+
+def test_values_are_quoted_by_psql_too(alice: Client, database_url: str) -> None:
+    assert json.loads(psql(database_url, SQL / "list_tasks.sql", user_id="x' OR 'a' = 'a")) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_statement_is_bound_to_the_user(file: Path) -> None:
+    text = file.read_text()
+    assert re.search(r"user_id = :'user_id'|INSERT INTO tasks \(user_id,[^)]+\)\s+VALUES \(\s*:'user_id'", text)
+    assert "*" not in text
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_statement_stays_legal_on_citus(file: Path) -> None:
+    """Functions that are not immutable may not stand in RETURNING, nor volatile ones in UPDATE."""
+    text = file.read_text()
+    returning = re.findall(r"RETURNING ([^;)]+)", text)
+    assert not any("(" in columns for columns in returning)
+    assert "clock_timestamp" not in text
+
+
+def plan(sql: psycopg.Connection, file: Path, values: dict[str, str]) -> list[dict[str, Any]]:
+    """All nodes of the plan."""
+    row = sql.execute(b"EXPLAIN (FORMAT json) " + statement(file), values).fetchone()
+    assert row
+    nodes, waiting = [], [row[0][0]["Plan"]]
+    while waiting:
+        nodes.append(waiting.pop())
+        waiting += nodes[-1].get("Plans", [])
+    return nodes
+
+
+@pytest.fixture(scope="session")
+def crowded(database_url: str) -> str:
+    """100,000 tasks of 1,000 users."""
+    with psycopg.connect(database_url, autocommit=True) as conn:
+        conn.execute("INSERT INTO tasks (user_id, title) SELECT 'crowd-' || n % 1000, n FROM generate_series(1, 100000) AS n")
+        conn.execute("VACUUM ANALYZE tasks")
+    return database_url
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_plan_reads_one_range_of_the_key(file: Path, crowded: str, sql: psycopg.Connection) -> None:
+    nodes = plan(sql, file, {**parameters(file), "user_id": "crowd-5"})
+    kinds = {node["Node Type"] for node in nodes}
+    assert "Seq Scan" not in kinds
+    for node in nodes:
+        if node.get("Relation Name") == "tasks" and "Scan" in node["Node Type"]:
+            assert "user_id" in node.get("Index Cond", "") or node["Node Type"] == "Bitmap Heap Scan", node
+
+
+def test_the_databases_log_can_name_the_file() -> None:
+    assert statement(SQL / "get_task.sql").startswith(b"/* get_task */ ")
+    assert b"--" not in statement(SQL / "get_task.sql")
