@@ -9,7 +9,11 @@ run: $(VENV)/installed ## Serve on http://127.0.0.1:8000 with an embedded Postgr
 	@$(BIN)/python -m dev.demo
 
 test: $(VENV)/installed ## Run the tests (ARGS="-k create" to choose)
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
+
+test-better-auth: $(VENV)/installed ## Run the tests against the real better-auth on Node.js 20 or newer
+	npm ci --prefix tests/better_auth --no-audit --no-fund --silent
+	REQUIRE_BETTER_AUTH=1 $(BIN)/python -m pytest tests/better_auth
 
 lint: $(VENV)/installed ## Check style and types
 	$(BIN)/python -m ruff check .
@@ -30,4 +34,4 @@ $(VENV)/installed: requirements.txt requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help run test lint format clean
+.PHONY: help run test test-better-auth lint format clean

@@ -65,9 +65,10 @@ def test_a_secret_counts_in_bytes() -> None:
 
 
 def test_origins_are_normalised() -> None:
-    urls = "https://App.Example.com/, http://127.0.0.1:3000 ,http://[::1]:3000"
+    urls = "https://App.Example.com/, http://127.0.0.1:3000 ,http://[::1]:3000,https://a.example:443,http://b.example:80"
     config = Config.from_env({**GOOD, "BETTER_AUTH_URL": urls})
-    assert config.origins == ("https://app.example.com", "http://127.0.0.1:3000", "http://[::1]:3000")
+    assert config.origins[:3] == ("https://app.example.com", "http://127.0.0.1:3000", "http://[::1]:3000")
+    assert config.origins[3:] == ("https://a.example", "http://b.example")
 
 
 @pytest.mark.parametrize(("value", "expected"), [("true", True), ("TRUE", True), ("1", True), ("false", False), ("0", False)])

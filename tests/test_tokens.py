@@ -108,6 +108,30 @@ def test_an_rsa_key_that_names_no_algorithm_serves_both(server: KeyServer, verif
     assert verifier.user_id(key.token(server, {"sub": "bob"})) == "bob"
 
 
+def test_a_key_serves_the_algorithm_that_it_names_alone(server: KeyServer, verifier: Verifier) -> None:
+    key = Key("RS256", "rsa")
+    server.keys = [key]
+    key.alg = "PS256"
+    assert refused(verifier, key.token(server, {"sub": "alice"}))
+
+
+def test_broken_keys_spoil_no_other(server: KeyServer, verifier: Verifier) -> None:
+    good = KEYS["EdDSA"].jwk
+    broken: list[Any] = [
+        {**good, "kid": None},
+        {**good, "kid": []},
+        {**good, "x": "short"},
+        {**good, "use": "enc"},
+        {},
+        None,
+        "key",
+        5,
+    ]
+    without = {name: value for name, value in good.items() if name != "kid"}
+    server.answer = server.say(200, json.dumps({"keys": [*broken, without, good]}).encode())
+    assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
+
+
 @pytest.mark.parametrize("alg", ALGORITHMS)
 def test_a_public_key_is_no_shared_secret(server: KeyServer, verifier: Verifier, alg: str) -> None:
     public = KEYS[alg].private.public_key()

@@ -84,7 +84,7 @@ def _origins(value: str) -> tuple[str, ...]:
     origins = tuple(origin.strip().rstrip("/").lower() for origin in value.split(","))
     if not all(map(ORIGIN.fullmatch, origins)):
         raise ValueError("must be one or more origins like https://app.example.com, comma-separated, without a path")
-    return origins
+    return tuple(origin.removesuffix(":443" if origin.startswith("https:") else ":80") for origin in origins)
 
 
 def _url(value: str) -> str:

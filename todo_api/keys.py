@@ -81,8 +81,9 @@ def parse(text: bytes) -> Keys:
     keys = {}
     for jwk in json.loads(text)["keys"]:
         for alg, kind in TYPES.items():
-            if (jwk.get("kty"), jwk.get("crv")) == kind and jwk.get("alg", alg) == alg and jwk.get("use", "sig") == "sig":
-                with contextlib.suppress(jwt.PyJWKError):  # one broken key spoils no other
+            # One broken key spoils no other.
+            with contextlib.suppress(jwt.PyJWTError, AttributeError, LookupError, TypeError):
+                if (jwk.get("kty"), jwk.get("crv")) == kind and jwk.get("alg", alg) == alg and jwk.get("use", "sig") == "sig":
                     keys[jwk["kid"], alg] = jwt.PyJWK(jwk, alg)
     return keys
 
