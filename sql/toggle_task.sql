@@ -1,10 +1,18 @@
--- Sets a task's completion to what the body says, or flips it when the body does not say.
--- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v task_id=1 -v body='{}' -f sql/toggle_task.sql
-WITH task AS (
+-- Sets a task's completion to what the body says, or flips it when the body does not say. Only a version that if_match names is
+-- changed ('*': any); if the task has another one, `task` is null.
+-- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v task_id=1 -v if_match='*' -v body='{}' -f sql/toggle_task.sql
+WITH changed AS (
     UPDATE tasks
     SET completed = coalesce((:'body'::jsonb ->> 'completed')::boolean, NOT completed),
-        updated_at = greatest(now(), updated_at)
+        updated_at = greatest(now(), updated_at),
+        version = version + 1
     WHERE user_id = :'user_id' AND id = :'task_id'::bigint
-    RETURNING id, user_id, title, description, completed, created_at, updated_at
+      AND (:'if_match' = '*' OR version::text = ANY (string_to_array(:'if_match', ',')))
+    RETURNING id, user_id, title, description, completed, created_at, updated_at, version
 )
-SELECT row_to_json(task)::text AS task FROM task;
+SELECT row_to_json(task)::text AS task, version
+FROM changed CROSS JOIN LATERAL (SELECT id, user_id, title, description, completed, created_at, updated_at) AS task
+UNION ALL
+SELECT NULL, version
+FROM tasks
+WHERE user_id = :'user_id' AND id = :'task_id'::bigint AND :'if_match' <> '*' AND NOT EXISTS (SELECT FROM changed);

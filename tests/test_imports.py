@@ -7,17 +7,17 @@ import todo_api
 
 PACKAGE = Path(todo_api.__file__).parent
 ALLOWED = {
-    "__init__": {"auth", "cli", "config", "contract", "cors", "db", "errors", "meta", "tasks"},
+    "__init__": {"auth", "cli", "config", "contract", "db", "errors", "headers", "meta", "tasks"},
     "auth": {"config", "keys", "tokens"},
     "cli": {"config", "migrations", "tokens"},
     "config": {"database_url"},
     "contract": {"config"},
-    "cors": {"config"},
     "db": {"config"},
     "errors": {"config"},
-    "meta": {"contract"},
+    "headers": {"config"},
+    "meta": {"config", "contract", "db", "headers"},
     "migrations": {"db"},
-    "tasks": {"auth", "contract", "db"},
+    "tasks": {"auth", "contract", "db", "headers"},
     "tokens": {"config", "keys"},
 }
 

@@ -2,16 +2,10 @@
 
 import os
 
-from flask import Flask, Response
+from flask import Flask
 
-from todo_api import auth, cli, contract, cors, db, errors, meta, tasks
+from todo_api import auth, cli, contract, db, errors, headers, meta, tasks
 from todo_api.config import Config
-
-
-class JsonResponse(Response):
-    """What a view's text becomes."""
-
-    default_mimetype = "application/json"
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -25,13 +19,11 @@ def create_app(config: Config | None = None) -> Flask:
     """
     config = config or Config.from_env(os.environ)
     app = Flask(__name__, static_folder=None)
-    app.response_class = JsonResponse
     # A redirect to the "right" spelling of a path would break CORS preflights.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["task_id"] = tasks.TaskId
-    for part in (auth, cli, contract, cors, db, errors):
+    for part in (auth, cli, contract, db, errors, headers, meta):
         part.init_app(app, config)
-    app.register_blueprint(meta.bp)
     app.register_blueprint(tasks.bp)
     return app

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Flask, abort, current_app, request
 from gunicorn.http.errors import ParseException
 from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
+from werkzeug.datastructures import Headers, MultiDict
 
 from todo_api.config import Config
 
@@ -18,59 +19,87 @@ Schema = dict[str, Any]
 
 
 class Rule:
-    """What openapi.json says of a request body.
+    """What openapi.json says of the values that a request may hold.
 
     Attributes:
-        required: whether there must be one.
-        fields: the schema of each field that it may set, by name.
-        validator: of an object of such fields.
+        fields: the schema of each value, by name.
+        places: where each of them is looked for, the first element of a problem's `loc`.
+        defaults: what a statement gets for a parameter that is absent.
     """
 
-    def __init__(self, document: Schema, body: Schema) -> None:
-        schema = body["content"]["application/json"]["schema"]
-        self.required: bool = body["required"]
+    def __init__(self, document: Schema, schema: Schema, places: dict[str, str]) -> None:
         self.fields = _fields(document, schema)
+        self.places = places
+        self.defaults = {_column(name): str(field.get("default", "")) for name, field in self.fields.items()}
         self.validator = Draft202012Validator({**schema, "components": document["components"]}, mask="value")
 
-    def problems(self, fields: object) -> list[dict[str, Any]]:
-        """One `{"loc", "msg", "type"}` for each bad field."""
-        found = [self._problem(error) for error in self.validator.iter_errors(fields)]
-        return list({tuple(problem["loc"]): problem for problem in reversed(found)}.values())
+    def check(self, values: object) -> None:
+        """Answer 422 with one `{"loc", "msg", "type"}` for each bad value."""
+        found = [self._problem(error) for error in self.validator.iter_errors(values)]
+        if found:
+            abort(422, list({tuple(problem["loc"]): problem for problem in reversed(found)}.values()))
 
     def _problem(self, error: ValidationError) -> dict[str, Any]:
-        loc, message = ["body", *error.instance_path], error.message
+        path, message = list(error.instance_path), error.message
         match error.kind:
             case ValidationErrorKind.Required(property=name):
-                loc, message = [*loc, name], "value is required"
+                path, message = [*path, name], "value is required"
             case ValidationErrorKind.Pattern():
-                message = f"value must have {self.fields[str(loc[-1])]['x-pattern']}"
-        return {"loc": loc, "msg": message, "type": error.kind.name}
+                message = f"value must have {self.fields[str(path[-1])]['x-pattern']}"
+        place = self.places.get(str(path[0]), "body") if path else "body"
+        return {"loc": [place, *path], "msg": message, "type": error.kind.name}
 
 
 def init_app(app: Flask, _: Config) -> None:
     document = json.loads(DOCUMENT.read_bytes())
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY + 1  # one more: werkzeug silently cuts a chunked body there
-    operations = [operation for path in document["paths"].values() for operation in path.values() if "requestBody" in operation]
-    app.extensions["contract"] = {each["operationId"]: Rule(document, each["requestBody"]) for each in operations}
+    app.extensions["bodies"], app.extensions["parameters"] = {}, {}
+    for path in document["paths"].values():
+        for operation in (each for method, each in path.items() if method != "parameters"):
+            name, declared = operation["operationId"], operation.get("parameters", [])
+            if "requestBody" in operation:
+                schema = operation["requestBody"]["content"]["application/json"]["schema"]
+                app.extensions["bodies"][name] = Rule(document, schema, {})
+            schema = {"properties": {each["name"]: each["schema"] for each in declared}, **operation.get("x-parameters", {})}
+            app.extensions["parameters"][name] = Rule(document, schema, {each["name"]: each["in"] for each in declared})
 
 
-def body(operation: str) -> str:
+def body(operation: str, *, required: bool = True) -> str:
     """The JSON body of the request, reduced to the fields that openapi.json declares, as text for a statement.
 
     Answers 413, 415, 400 or, with every bad field, 422.
     """
-    rule: Rule = current_app.extensions["contract"][operation]
+    rule: Rule = current_app.extensions["bodies"][operation]
     raw = _read()
-    fields = _parse(raw) if raw or rule.required else {}
+    fields = _parse(raw) if raw or required else {}
     if isinstance(fields, dict):
         fields = {name: _storable(fields[name]) for name in rule.fields if name in fields}
     try:
-        problems = rule.problems(fields)
+        rule.check(fields)
     except ValueError:  # nested deeper than the validator goes
         abort(400, "Body is nested too deeply")
-    if problems:
-        abort(422, problems)
     return json.dumps(fields, ensure_ascii=False)
+
+
+def parameters(operation: str) -> dict[str, str]:
+    """The query parameters and headers that openapi.json names, as text for a statement, `Idempotency-Key` as `idempotency_key`.
+
+    Answers 422 with every bad one.
+    """
+    rule: Rule = current_app.extensions["parameters"][operation]
+    sources: dict[str, MultiDict[str, str] | Headers] = {"query": request.args, "header": request.headers}
+    given = {name: text for name, place in rule.places.items() if (text := sources[place].get(name)) is not None}
+    if given:
+        rule.check({name: _typed(rule.fields[name], text) for name, text in given.items()})
+    return {**rule.defaults, **{_column(name): text for name, text in given.items()}}
+
+
+def _typed(schema: Schema, text: str) -> int | str:
+    return int(text) if schema.get("type") == "integer" and re.fullmatch("-?[0-9]{1,18}", text) else text
+
+
+def _column(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def _fields(document: Schema, schema: Schema) -> dict[str, Schema]:

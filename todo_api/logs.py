@@ -5,6 +5,8 @@ import json
 import logging
 from typing import Any
 
+from flask import g, has_request_context
+
 STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
 
 
@@ -20,5 +22,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[0]:
             fields["error"] = record.exc_info[0].__name__
+        if has_request_context():
+            fields["request_id"] = g.get("request_id")
         fields |= {name: value for name, value in vars(record).items() if name not in STANDARD}
         return json.dumps(fields, default=str)

@@ -2,21 +2,37 @@
 
 import datetime
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Flask, Response, jsonify
 
-from todo_api import contract
+from todo_api import contract, db
+from todo_api.config import Config
+from todo_api.headers import cacheable
 
 bp = Blueprint("meta", __name__)
+
+
+def init_app(app: Flask, config: Config) -> None:
+    app.register_blueprint(bp)
+    if config.debug:
+        from flask_swagger_ui import get_swaggerui_blueprint  # noqa: PLC0415, a development package
+
+        options = {"app_name": "todo_api", "persistAuthorization": True, "tryItOutEnabled": True, "validatorUrl": None}
+        app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", options))
 
 
 @bp.get("/health")
 def health() -> Response:
     """The process lives; the database is not asked."""
-    response = jsonify(status="healthy", timestamp=datetime.datetime.now(datetime.UTC).isoformat())
-    response.cache_control.no_store = True
-    return response
+    return jsonify(status="healthy", timestamp=datetime.datetime.now(datetime.UTC).isoformat())
+
+
+@bp.get("/ready")
+def ready() -> Response:
+    """The database answers; a 503 when it does not."""
+    db.fetch("ready")
+    return jsonify(status="ready")
 
 
 @bp.get("/openapi.json")
-def openapi() -> bytes:
-    return contract.DOCUMENT.read_bytes()
+def openapi() -> Response:
+    return cacheable(Response(contract.DOCUMENT.read_bytes(), mimetype="application/json"))

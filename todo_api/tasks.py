@@ -1,13 +1,15 @@
 """The six operations on a user's tasks."""
 
 import re
+from urllib.parse import urlencode
 
-from flask import Blueprint, Response, abort, current_app, g, url_for
+from flask import Blueprint, Response, abort, g, request, url_for
 from werkzeug.routing import BaseConverter
 
 from todo_api import db
 from todo_api.auth import login_required
-from todo_api.contract import body
+from todo_api.contract import body, parameters
+from todo_api.headers import cacheable
 
 bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks")
 
@@ -22,48 +24,74 @@ class TaskId(BaseConverter):
 @bp.post("")
 @login_required
 def create_task() -> Response:
-    task, task_id = found(db.fetch("create_task", body=body("create_task")))
-    location = url_for(".get_task", user_id=g.user_id, task_id=task_id)
-    return current_app.make_response((task, 201, {"Location": location}))
+    row = db.fetch("create_task", body=body("create_task"), **parameters("create_task"))
+    task, version, task_id, replayed, same = row or abort(500)
+    if not same:
+        abort(422, [{"loc": ["header", "Idempotency-Key"], "msg": "value was used with another body", "type": "idempotency"}])
+    response = answer((task, version), 201)
+    response.headers["Location"] = url_for(".get_task", user_id=g.user_id, task_id=task_id)
+    if replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
 
 
 @bp.get("")
 @login_required
 def list_tasks() -> Response:
-    return answer(db.fetch("list_tasks"))
+    chosen = parameters("list_tasks")
+    by_id = "list_tasks" if chosen["order"] == "asc" else "list_tasks_newest_first"
+    tasks, last_id = db.fetch(by_id if chosen["sort"] == "created" else "list_tasks_sorted", **chosen) or abort(500)
+    response = Response(tasks, mimetype="application/json")
+    if last_id:
+        response.headers["Link"] = f'<{next_page(chosen, last_id)}>; rel="next"'
+    return cacheable(response)
 
 
 @bp.get("/<task_id:task_id>")
 @login_required
 def get_task(task_id: str) -> Response:
-    return answer(db.fetch("get_task", task_id=task_id))
+    return cacheable(answer(db.fetch("get_task", task_id=task_id)))
 
 
 @bp.put("/<task_id:task_id>")
 @login_required
 def update_task(task_id: str) -> Response:
-    return answer(db.fetch("update_task", task_id=task_id, body=body("update_task")))
+    return answer(db.fetch("update_task", task_id=task_id, body=body("update_task"), if_match=if_match()))
 
 
 @bp.patch("/<task_id:task_id>/complete")
 @login_required
 def toggle_task(task_id: str) -> Response:
-    return answer(db.fetch("toggle_task", task_id=task_id, body=body("toggle_task")))
+    return answer(db.fetch("toggle_task", task_id=task_id, body=body("toggle_task", required=False), if_match=if_match()))
 
 
 @bp.delete("/<task_id:task_id>")
 @login_required
 def delete_task(task_id: str) -> Response:
-    found(db.fetch("delete_task", task_id=task_id))
-    response = current_app.response_class(status=204)
+    answer(db.fetch("delete_task", task_id=task_id, if_match=if_match()))
+    response = Response(status=204)
     del response.headers["Content-Type"]
     return response
 
 
-def answer(row: db.Row | None) -> Response:
-    """The JSON text of the row's first column, as the database made it."""
-    return current_app.make_response(found(row)[0])
+def answer(row: db.Row | None, status: int = 200) -> Response:
+    """The JSON text of a task as the database made it, with its version as the ETag."""
+    task, version = row or abort(404, "Task not found")
+    if task is None:
+        abort(412, "Task has changed since")
+    return Response(str(task), status, {"ETag": f'"{version}"'}, mimetype="application/json")
 
 
-def found(row: db.Row | None) -> db.Row:
-    return row or abort(404, "Task not found")
+def if_match() -> str:
+    """The versions that the client expects, comma-separated, or "*" for any (RFC 9110, section 13.1.1: weak tags match none)."""
+    tags = request.if_match
+    if "If-Match" not in request.headers or tags.star_tag:
+        return "*"
+    return ",".join(tag for tag in tags.as_set() if tag.isdecimal())
+
+
+def next_page(chosen: dict[str, str], last_id: int) -> str:
+    """Where the list goes on (RFC 8288): behind the last task of this page, or by offset in an order that ids do not follow."""
+    step = {"after": last_id} if chosen["sort"] == "created" else {"offset": int(chosen["offset"]) + int(chosen["limit"])}
+    kept = {name: value for name, value in request.args.items() if name not in ("after", "offset")}
+    return f"{url_for('.list_tasks', user_id=g.user_id)}?{urlencode({**kept, **step})}"

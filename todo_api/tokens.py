@@ -27,7 +27,7 @@ def sign(user_id: str, secret: str, minutes: float) -> str:
 
 
 class Verifier:
-    """Checks tokens: HS256 with the shared secret and nothing else, asymmetric algorithms with published keys of their own type."""
+    """Checks tokens: HS256 with the shared secret alone, asymmetric algorithms with published keys of their own type."""
 
     def __init__(self, config: Config) -> None:
         self.secret, self.issuer, self.audience = config.secret, config.issuer, config.audience
