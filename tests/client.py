@@ -85,7 +85,7 @@ class Client:
         raw = None if body is UNSET else body if isinstance(body, bytes) else json.dumps(body).encode()
         kind = {} if raw is None else {"Content-Type": "application/json"}
         merged = {name: value for name, value in {**kind, **self.headers, **headers}.items() if value}
-        tail = f"/{path}" if path != "" else ""
+        tail = str(path) if str(path).startswith("?") else f"/{path}" if path != "" else ""
         return self.send(method, f"/api/{quote((of or self).user_id, safe='')}/tasks{tail}", merged, raw)
 
     def create(self, title: str = "Buy milk", **fields: Any) -> dict[str, Any]:

@@ -2,6 +2,10 @@ import json
 import logging
 import sys
 
+import pytest
+from flask import Flask
+
+from tests.client import Client
 from todo_api.logs import JsonFormatter
 
 
@@ -22,6 +26,12 @@ def test_a_record_is_one_json_object_on_one_line() -> None:
     assert (fields["logger"], fields["level"], fields["message"]) == ("todo_api.auth", "WARNING", "unauthorized")
     assert fields["path"].startswith("/api/a\r\n")
     assert fields["time"].endswith("+00:00")
+
+
+def test_a_record_names_its_request(app: Flask, alice: Client, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.handler.setFormatter(JsonFormatter())
+    alice.call("GET", headers={"Authorization": "", "X-Request-Id": "mine"})
+    assert json.loads(caplog.text)["request_id"] == "mine"
 
 
 def test_an_exception_is_named_without_its_text() -> None:

@@ -1,7 +1,8 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-from tests.client import Client
+from tests.client import Client, config, in_process
+from todo_api import create_app
 from todo_api.contract import DOCUMENT
 
 
@@ -14,5 +15,20 @@ def test_health_needs_no_token(alice: Client) -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+def test_ready_asks_the_database(alice: Client) -> None:
+    answer = alice.send("GET", "/ready", {}, None)
+    assert (answer.status, answer.json) == (200, {"status": "ready"})
+    app = create_app(config("postgresql://127.0.0.1:1/none?connect_timeout=1"))
+    answer = in_process(app)("GET", "/ready", {}, None)
+    app.extensions["pool"].close()
+    assert (answer.status, answer.json) == (503, {"detail": "Service temporarily unavailable"})
+    assert answer.headers["Retry-After"]
+
+
 def test_the_document_is_served(alice: Client) -> None:
     assert alice.send("GET", "/openapi.json", {}, None).json == json.loads(DOCUMENT.read_bytes())
+
+
+def test_the_document_can_be_cached(alice: Client) -> None:
+    answer = alice.send("GET", "/openapi.json", {}, None)
+    assert alice.send("GET", "/openapi.json", {"If-None-Match": answer.headers["ETag"]}, None).status == 304

@@ -1,0 +1,127 @@
+"""ETags: answers that need not be sent again, and changes that overwrite nobody's."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.client import UNSET, Client
+
+WRITES: list[tuple[str, str, Any]] = [
+    ("PUT", "{id}", {"title": "Buy bread"}),
+    ("PATCH", "{id}/complete", UNSET),
+    ("DELETE", "{id}", UNSET),
+]
+
+
+def etag(client: Client, path: object) -> str:
+    tag: str = client.call("GET", path).headers["ETag"]
+    return tag
+
+
+@pytest.mark.parametrize("path", ["", "?status=completed", "?limit=1", "{id}"])
+def test_what_still_holds_is_not_sent_again(alice: Client, path: str) -> None:
+    task = alice.create()
+    alice.create()
+    path = path.format(id=task["id"])
+    answer = alice.call("GET", path)
+    tag = answer.headers["ETag"]
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+    assert answer.headers["Vary"] == "Authorization, Origin"
+    for condition in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = alice.call("GET", path, headers={"If-None-Match": condition})
+        assert (again.status, again.body) == (304, b"")
+        assert "Content-Type" not in again.headers
+        assert [again.headers[name] for name in ("ETag", "Cache-Control", "Vary")] == [
+            answer.headers[name] for name in ("ETag", "Cache-Control", "Vary")
+        ]
+        assert again.headers["Access-Control-Allow-Origin"]
+    assert alice.call("GET", path, headers={"If-None-Match": '"other"'}).json == answer.json
+
+
+def test_every_change_changes_the_tag(alice: Client) -> None:
+    task = alice.create()
+    alone, together = [etag(alice, task["id"])], [etag(alice, "")]
+    for method, path, body in [("PUT", "{id}", {}), *WRITES[:2], ("PATCH", "{id}/complete", UNSET)]:
+        answer = alice.call(method, path.format(id=task["id"]), body)
+        alone.append(etag(alice, task["id"]))
+        together.append(etag(alice, ""))
+        assert answer.headers["ETag"] == alone[-1]
+    assert len(set(alone)) == len(alone)
+    assert len(set(together)) == len(together)
+
+
+def test_a_new_task_and_the_lack_of_one_change_the_lists_tag(alice: Client) -> None:
+    tags = [etag(alice, "")]
+    task = alice.create()
+    tags.append(etag(alice, ""))
+    alice.call("DELETE", task["id"])
+    assert etag(alice, "") == tags[0] != tags[1]
+
+
+def test_a_created_task_has_its_tag_at_once(alice: Client) -> None:
+    answer = alice.call("POST", body={"title": "x"})
+    assert answer.headers["ETag"] == etag(alice, answer.json["id"])
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+def test_a_change_goes_through_with_the_right_tag(alice: Client, method: str, path: str, body: Any) -> None:
+    for condition in ("{tag}", '"other", {tag}', "*"):
+        task = alice.create()
+        headers = {"If-Match": condition.format(tag=etag(alice, task["id"]))}
+        assert alice.call(method, path.format(id=task["id"]), body, headers=headers).status in (200, 204)
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+@pytest.mark.parametrize("condition", ['"0"', '"2"', "W/{tag}", '"1,2"', '"x"', ",", '"1.0"', "'1'"])
+def test_a_change_is_refused_with_another_tag(alice: Client, method: str, path: str, body: Any, condition: str) -> None:
+    task = alice.create()
+    headers = {"If-Match": condition.format(tag=etag(alice, task["id"]))}
+    answer = alice.call(method, path.format(id=task["id"]), body, headers=headers)
+    assert answer.status == 412
+    assert isinstance(answer.json["detail"], str)
+    assert alice.call("GET", task["id"]).json == task
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+def test_a_task_that_is_not_there_is_not_found(alice: Client, bob: Client, method: str, path: str, body: Any) -> None:
+    gone, theirs = alice.create(), bob.create()
+    tag = etag(alice, gone["id"])
+    alice.call("DELETE", gone["id"])
+    for task_id in (gone["id"], theirs["id"], "abc"):
+        for condition in (tag, '"9"', "*"):
+            answer = alice.call(method, path.format(id=task_id), body, headers={"If-Match": condition})
+            assert (answer.status, answer.json) == (404, {"detail": "Task not found"})
+    assert bob.list() == [theirs]
+
+
+def test_a_change_there_and_back_is_noticed(alice: Client) -> None:
+    task = alice.create()
+    tag = etag(alice, task["id"])
+    for _ in range(2):
+        alice.call("PATCH", f"{task['id']}/complete")
+    assert alice.call("PUT", task["id"], {"title": "late"}, headers={"If-Match": tag}).status == 412
+
+
+def test_a_new_task_does_not_take_the_old_ones_tag(alice: Client) -> None:
+    old = alice.create()
+    tag = etag(alice, old["id"])
+    alice.call("DELETE", old["id"])
+    alice.create()
+    assert alice.call("PUT", old["id"], {"title": "late"}, headers={"If-Match": tag}).status == 404
+
+
+def test_of_two_racing_changes_one_wins(alice: Client) -> None:
+    task = alice.create()
+    with ThreadPoolExecutor(2) as threads:
+        for n in range(200):
+            headers = {"If-Match": etag(alice, task["id"])}
+            racers = [threads.submit(alice.call, "PUT", task["id"], {"title": f"{n} {who}"}, headers=headers) for who in "ab"]
+            answers = sorted((racer.result() for racer in racers), key=lambda answer: answer.status)
+            assert [answer.status for answer in answers] == [200, 412]
+            assert alice.call("GET", task["id"]).json == answers[0].json
+
+
+def test_fields_come_before_the_tag(alice: Client) -> None:
+    task = alice.create()
+    assert alice.call("PUT", task["id"], {"title": ""}, headers={"If-Match": '"9"'}).status == 422

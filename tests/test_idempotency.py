@@ -1,0 +1,82 @@
+"""Retries of POST."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.client import Answer, Client
+
+
+def post(client: Client, key: str, title: str = "Buy milk") -> Answer:
+    return client.call("POST", body={"title": title}, headers={"Idempotency-Key": key})
+
+
+@pytest.mark.parametrize("key", ["k", '"8e03978e-40d5-43dd-bc93-6894a57f9324"', "x" * 255, "with spaces, and; signs"])
+def test_a_retry_gets_the_first_task(alice: Client, key: str) -> None:
+    first, second = post(alice, key), post(alice, key)
+    assert (first.status, second.status) == (201, 201)
+    assert first.json == second.json
+    assert first.headers["Location"] == second.headers["Location"]
+    assert first.headers["ETag"] == second.headers["ETag"]
+    assert "Idempotency-Replayed" not in first.headers
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert alice.list() == [first.json]
+
+
+def test_fifty_racing_retries_make_one_task(alice: Client) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: post(alice, "race"), range(50)))
+    assert {answer.status for answer in answers} == {201}
+    assert len({answer.body for answer in answers}) == 1
+    assert len(alice.list()) == 1
+
+
+def test_a_key_with_another_body_is_refused(alice: Client) -> None:
+    first = post(alice, "k", "one")
+    answer = post(alice, "k", "two")
+    assert answer.status == 422
+    assert answer.json["detail"][0]["loc"] == ["header", "Idempotency-Key"]
+    assert "Idempotency-Key" in answer.json["error"]
+    assert alice.list() == [first.json]
+
+
+def test_the_same_body_may_be_spelled_otherwise(alice: Client) -> None:
+    headers = {"Idempotency-Key": "k"}
+    bodies = [b'{"title": "x", "completed": true}', b'{"completed":true,"title":"\\u0078","unknown":1}']
+    assert len({alice.call("POST", body=body, headers=headers).json["id"] for body in bodies}) == 1
+
+
+def test_keys_belong_to_their_user(alice: Client, bob: Client) -> None:
+    assert post(alice, "k").json["id"] != post(bob, "k").json["id"]
+
+
+def test_without_a_key_every_request_makes_a_task(alice: Client) -> None:
+    assert len({alice.create()["id"] for _ in range(3)}) == 3
+
+
+def test_a_key_lives_as_long_as_its_task(alice: Client) -> None:
+    first = post(alice, "k")
+    alice.call("DELETE", first.json["id"])
+    again = post(alice, "k", "another")
+    assert again.status == 201
+    assert again.json["id"] > first.json["id"]
+    assert "Idempotency-Replayed" not in again.headers
+
+
+def test_a_retry_shows_the_task_as_it_is_now(alice: Client) -> None:
+    first = post(alice, "k")
+    alice.call("PATCH", f"{first.json['id']}/complete")
+    assert post(alice, "k").json["completed"] is True
+
+
+@pytest.mark.parametrize("key", ["x" * 256, "ü", "\x7f"])
+def test_a_key_that_cannot_be_is_refused(alice: Client, key: str) -> None:
+    answer = post(alice, key)
+    assert answer.status == 422
+    assert answer.json["detail"][0]["loc"] == ["header", "Idempotency-Key"]
+    assert alice.list() == []
+
+
+def test_a_bad_body_takes_no_key(alice: Client) -> None:
+    assert post(alice, "k", "").status == 422
+    assert post(alice, "k").status == 201
