@@ -49,6 +49,7 @@ def test_all_problems_are_named_at_once() -> None:
         ("BETTER_AUTH_URL", "https://secret.example.com,", "origins"),
         ("BETTER_AUTH_JWKS_URL", "file:///etc/passwd", "http"),
         ("DEBUG", "yes please", "true or false"),
+        ("DB_PREPARE", "maybe", "auto, on or off"),
         ("DB_POOL_SIZE", "0", "whole number"),
         ("DB_POOL_SIZE", "many", "whole number"),
     ],

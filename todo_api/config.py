@@ -27,6 +27,7 @@ class Config:
         issuer, audience: `iss` and `aud` of tokens signed with those keys.
         debug: turns on verbose logs.
         pool_size: connections of one worker process.
+        prepare: whether statements are prepared: `auto` (not behind a transaction pooler), `on` or `off`.
     """
 
     secret: str = field(repr=False)
@@ -37,6 +38,7 @@ class Config:
     audience: str
     debug: bool = False
     pool_size: int = 8
+    prepare: str = "auto"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
@@ -64,6 +66,7 @@ class Config:
             audience=read("BETTER_AUTH_AUDIENCE", str, origins[0]),
             debug=read("DEBUG", _boolean, "false"),
             pool_size=read("DB_POOL_SIZE", _count, "8"),
+            prepare=read("DB_PREPARE", _prepare, "auto"),
         )
         if problems:
             raise SystemExit(f"todo_api cannot start: {'; '.join(problems)}")
@@ -97,6 +100,12 @@ def _boolean(value: str) -> bool:
     if value.lower() not in ("true", "false", "1", "0"):
         raise ValueError("must be true or false")
     return value.lower() in ("true", "1")
+
+
+def _prepare(value: str) -> str:
+    if value not in ("auto", "on", "off"):
+        raise ValueError("must be auto, on or off")
+    return value
 
 
 def _count(value: str) -> int:

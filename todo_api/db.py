@@ -1,5 +1,6 @@
 """The connection pool, and the statements of `sql/` by name."""
 
+import functools
 import os
 import re
 import select
@@ -9,12 +10,15 @@ from typing import Any
 
 import psycopg
 from flask import Flask, current_app, g
+from psycopg.abc import RV, PQGen
+from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool
 
 from todo_api.config import Config
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
 POOL_TIMEOUT = 3  # seconds to wait for a free connection
+DEADLINE = 11  # seconds to wait for an answer; statement_timeout comes first where it can be set
 TRUSTED_SECONDS = 30  # how long after its last use a connection is not asked whether it still works
 # Every statement has one good plan; a plan made anew for each value costs more than it gains.
 SETTINGS = "SET lock_timeout = '5s'; SET statement_timeout = '10s'; SET plan_cache_mode = force_generic_plan"
@@ -24,6 +28,15 @@ Row = tuple[Any, ...]
 class Connection(psycopg.Connection[Row]):
     trusted_until = 0.0  # monotonic time
 
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Give up after a while also where the server sets no limit: behind a pooler, or when the network swallows the answer."""
+        try:
+            return super().wait(gen, interval, DEADLINE if timeout is None else timeout)
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.close()  # its statement may still run
+            raise
+
 
 def init_app(app: Flask, config: Config) -> None:
     # libpq sends it as a start-up parameter, which transaction poolers keep for each client; SET would leak to others.
@@ -32,13 +45,13 @@ def init_app(app: Flask, config: Config) -> None:
     app.extensions["pool"] = ConnectionPool(
         config.database_url,
         connection_class=Connection,
-        kwargs={"autocommit": True},
+        kwargs={"autocommit": True, "prepare_threshold": None},
         min_size=1,
         max_size=config.pool_size,
         max_waiting=2 * config.pool_size,
         timeout=POOL_TIMEOUT,
         reconnect_timeout=1,
-        configure=configure,
+        configure=functools.partial(configure, config.prepare),
         check=check,
         open=False,  # each worker process opens its own with the first request: connections do not survive a fork
     )
@@ -56,8 +69,14 @@ def fetch(name: str, **parameters: str) -> Row | None:
     pool: ConnectionPool[Connection] = current_app.extensions["pool"]
     if pool.closed:
         pool.open()
-    with pool.connection() as conn:
-        return conn.execute(current_app.extensions["statements"][name], {**parameters, "user_id": g.get("user_id")}).fetchone()
+    try:
+        with pool.connection() as conn:
+            return conn.execute(
+                current_app.extensions["statements"][name], {**parameters, "user_id": g.get("user_id")}
+            ).fetchone()
+    except psycopg.errors.ReadOnlySqlTransaction as error:  # the server has become a standby
+        pool.drain()
+        raise psycopg.OperationalError("read-only server") from error
 
 
 def statement(path: Path) -> bytes:
@@ -67,15 +86,16 @@ def statement(path: Path) -> bytes:
     return f"/* {path.stem} */ {text}".encode()
 
 
-def configure(conn: Connection) -> None:
+def configure(prepare: str, conn: Connection) -> None:
     """Set time limits, unless a transaction pooler is in between, which is known by the process id that it makes up.
 
-    Behind one the next client on the same server connection would find our settings and prepared statements.
+    Behind one, settings and prepared statements would end up with the next client on the same server connection: it would run
+    our statement under the name of its own, a DELETE for a SELECT.
     """
-    if conn.execute("SELECT pg_backend_pid()").fetchone() == (conn.info.backend_pid,):
+    direct = conn.execute("SELECT pg_backend_pid()").fetchone() == (conn.info.backend_pid,)
+    if direct:
         conn.execute(SETTINGS)
-    else:
-        conn.prepare_threshold = None
+    conn.prepare_threshold = 0 if prepare == "on" or (prepare == "auto" and direct) else None
 
 
 def check(conn: Connection) -> None:

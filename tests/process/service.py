@@ -51,6 +51,7 @@ class Service:
             "BETTER_AUTH_AUDIENCE": "",
             "DEBUG": "",
             "DB_POOL_SIZE": "",
+            "DB_PREPARE": "",
             "WEB_CONCURRENCY": "2",
             "WEB_THREADS": "",
         }
