@@ -1,6 +1,5 @@
 """The connection pool, and the statements of `sql/` by name."""
 
-import functools
 import os
 import re
 import select
@@ -26,7 +25,7 @@ Row = tuple[Any, ...]
 
 
 class Connection(psycopg.Connection[Row]):
-    trusted_until = 0.0  # monotonic time
+    made = trusted_until = 0.0  # monotonic time
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Give up after a while also where the server sets no limit: behind a pooler, or when the network swallows the answer."""
@@ -38,26 +37,70 @@ class Connection(psycopg.Connection[Row]):
             raise
 
 
+class Pool(ConnectionPool[Connection]):
+    """The connections of one process, which opens them with its first request: they do not survive a fork."""
+
+    def __init__(self, config: Config) -> None:
+        self.prepare, self.drained = config.prepare, 0.0
+        super().__init__(
+            config.database_url,
+            connection_class=Connection,
+            kwargs={"autocommit": True, "prepare_threshold": None},
+            configure=self.set_up,
+            check=self.look_at,
+            min_size=1,
+            max_size=config.pool_size,
+            max_waiting=2 * config.pool_size,
+            timeout=POOL_TIMEOUT,
+            reconnect_timeout=1,
+            open=False,
+        )
+
+    def set_up(self, conn: Connection) -> None:
+        """Set time limits, unless a transaction pooler is in between, which is known by the process id that it makes up.
+
+        Behind one, settings and prepared statements would end up with the next client on the same server connection: it would run
+        our statement under the name of its own, a DELETE for a SELECT.
+        """
+        conn.made = time.monotonic()
+        direct = conn.execute("SELECT pg_backend_pid()").fetchone() == (conn.info.backend_pid,)
+        if direct:
+            conn.execute(SETTINGS)
+        conn.prepare_threshold = 0 if self.prepare == "on" or (self.prepare == "auto" and direct) else None
+
+    def look_at(self, conn: Connection) -> None:
+        """Before each use: refuse a dead connection, and all others of its time, since what ended one has mostly ended all.
+
+        A connection that the server has closed is readable, which costs no round trip to see.
+        """
+        poll = select.poll()
+        poll.register(conn.fileno(), select.POLLIN)
+        if poll.poll(0) or conn.trusted_until < time.monotonic():
+            try:
+                self.check_connection(conn)
+            except psycopg.OperationalError:
+                if conn.made > self.drained:
+                    self.drained = time.monotonic()
+                    self.drain()
+                raise
+        conn.trusted_until = time.monotonic() + TRUSTED_SECONDS
+
+
 def init_app(app: Flask, config: Config) -> None:
     # libpq sends it as a start-up parameter, which transaction poolers keep for each client; SET would leak to others.
     os.environ["PGTZ"] = "UTC"
+    app.extensions["pool"] = Pool(config)
     app.extensions["statements"] = {path.stem: statement(path) for path in SQL.glob("*.sql")}
-    app.extensions["pool"] = ConnectionPool(
-        config.database_url,
-        connection_class=Connection,
-        kwargs={"autocommit": True, "prepare_threshold": None},
-        min_size=1,
-        max_size=config.pool_size,
-        max_waiting=2 * config.pool_size,
-        timeout=POOL_TIMEOUT,
-        reconnect_timeout=1,
-        configure=functools.partial(configure, config.prepare),
-        check=check,
-        open=False,  # each worker process opens its own with the first request: connections do not survive a fork
-    )
 
 
-def fetch(name: str, **parameters: str) -> Row | None:
+def statement(path: Path) -> bytes:
+    """The file for psycopg: psql's `:'name'` becomes `%(name)s`, and the file's name leads, for the database's own log."""
+    text = re.sub(r"^ *--.*\n", "", path.read_text(), flags=re.MULTILINE).strip()
+    text = re.sub(r":'(\w+)'", r"%(\1)s", text.replace("%", "%%"))
+    return f"/* {path.stem} */ {text}".encode()
+
+
+def fetch(name: str, **values: str) -> Row | None:
     """Run the statement of `sql/{name}.sql` for the user of the request, whom it gets as `user_id` beside the given values.
 
     Returns:
@@ -66,49 +109,12 @@ def fetch(name: str, **parameters: str) -> Row | None:
     Raises:
         psycopg.OperationalError: no connection in time, or lost, or a time limit passed.
     """
-    pool: ConnectionPool[Connection] = current_app.extensions["pool"]
+    pool: Pool = current_app.extensions["pool"]
     if pool.closed:
         pool.open()
     try:
         with pool.connection() as conn:
-            return conn.execute(
-                current_app.extensions["statements"][name], {**parameters, "user_id": g.get("user_id")}
-            ).fetchone()
-    except psycopg.errors.ReadOnlySqlTransaction as error:  # the server has become a standby
-        pool.drain()
+            return conn.execute(current_app.extensions["statements"][name], {**values, "user_id": g.get("user_id")}).fetchone()
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        pool.drain()  # the server has become a standby
         raise psycopg.OperationalError("read-only server") from error
-
-
-def statement(path: Path) -> bytes:
-    """The file for psycopg: psql's `:'name'` becomes `%(name)s`, and the file's name leads, for the database's own log."""
-    text = re.sub(r"^--.*\n", "", path.read_text(), flags=re.MULTILINE).strip()
-    text = re.sub(r":'(\w+)'", r"%(\1)s", text.replace("%", "%%"))
-    return f"/* {path.stem} */ {text}".encode()
-
-
-def configure(prepare: str, conn: Connection) -> None:
-    """Set time limits, unless a transaction pooler is in between, which is known by the process id that it makes up.
-
-    Behind one, settings and prepared statements would end up with the next client on the same server connection: it would run
-    our statement under the name of its own, a DELETE for a SELECT.
-    """
-    direct = conn.execute("SELECT pg_backend_pid()").fetchone() == (conn.info.backend_pid,)
-    if direct:
-        conn.execute(SETTINGS)
-    conn.prepare_threshold = 0 if prepare == "on" or (prepare == "auto" and direct) else None
-
-
-def check(conn: Connection) -> None:
-    """Before each use: refuse a dead connection, and drain the pool, since what ended one has mostly ended all.
-
-    A connection that the server has closed is readable, which costs no round trip to see.
-    """
-    poll = select.poll()
-    poll.register(conn.fileno(), select.POLLIN)
-    if poll.poll(0) or conn.trusted_until < time.monotonic():
-        try:
-            ConnectionPool.check_connection(conn)
-        except psycopg.OperationalError:
-            current_app.extensions["pool"].drain()
-            raise
-    conn.trusted_until = time.monotonic() + TRUSTED_SECONDS
