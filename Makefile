@@ -15,6 +15,9 @@ test-better-auth: $(VENV)/installed ## Run the tests against the real better-aut
 	npm ci --prefix tests/better_auth --no-audit --no-fund --silent
 	REQUIRE_BETTER_AUTH=1 $(BIN)/python -m pytest tests/better_auth
 
+fuzz: $(VENV)/installed ## Send a few minutes of nonsense to a running service
+	FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/process/test_fuzz.py
+
 lint: $(VENV)/installed ## Check style and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
@@ -34,4 +37,4 @@ $(VENV)/installed: requirements.txt requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help run test test-better-auth lint format clean
+.PHONY: help run test test-better-auth fuzz lint format clean
