@@ -49,7 +49,7 @@ def test_all_problems_are_named_at_once() -> None:
         ("BETTER_AUTH_URL", "https://secret.example.com,", "origins"),
         ("BETTER_AUTH_JWKS_URL", "file:///etc/passwd", "http"),
         ("DEBUG", "yes please", "true or false"),
-        ("DB_PREPARE", "maybe", "auto, on or off"),
+        ("DB_PREPARE", "maybe", "auto or on or off"),
         ("DB_POOL_SIZE", "0", "whole number"),
         ("DB_POOL_SIZE", "many", "whole number"),
     ],
@@ -72,7 +72,7 @@ def test_origins_are_normalised() -> None:
     assert config.origins[3:] == ("https://a.example", "http://b.example")
 
 
-@pytest.mark.parametrize(("value", "expected"), [("true", True), ("TRUE", True), ("1", True), ("false", False), ("0", False)])
+@pytest.mark.parametrize(("value", "expected"), [("true", True), ("false", False), ("", False)])
 def test_debug(value: str, expected: bool) -> None:
     assert Config.from_env({**GOOD, "DEBUG": value}).debug is expected
 

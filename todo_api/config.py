@@ -17,28 +17,17 @@ MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What the service can be told; `.env.example` explains each variable.
+    """What the service can be told; `.env.example` explains each variable."""
 
-    Attributes:
-        secret: key of HS256 tokens, at least 32 bytes in UTF-8.
-        database_url: libpq URL.
-        origins: what CORS allows, without trailing slashes; the first is the Better Auth server.
-        jwks_url: where the Better Auth server publishes its keys.
-        issuer, audience: `iss` and `aud` of tokens signed with those keys.
-        debug: turns on verbose logs.
-        pool_size: connections of one worker process.
-        prepare: whether statements are prepared: `auto` (not behind a transaction pooler), `on` or `off`.
-    """
-
-    secret: str = field(repr=False)
-    database_url: str = field(repr=False)
-    origins: tuple[str, ...]
-    jwks_url: str
-    issuer: str
-    audience: str
-    debug: bool = False
-    pool_size: int = 8
-    prepare: str = "auto"
+    secret: str = field(repr=False)  # of HS256 tokens, at least 32 bytes in UTF-8
+    database_url: str = field(repr=False)  # as libpq takes it
+    origins: tuple[str, ...]  # what CORS allows, without trailing slashes; the first is the Better Auth server
+    jwks_url: str  # where that server publishes its keys
+    issuer: str  # `iss` of tokens signed with those keys
+    audience: str  # and their `aud`
+    debug: bool
+    pool_size: int  # connections of one worker process
+    prepare: str  # statements: "auto" (not behind a transaction pooler), "on" or "off"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
@@ -64,9 +53,9 @@ class Config:
             jwks_url=read("BETTER_AUTH_JWKS_URL", _url, f"{origins[0]}/api/auth/jwks"),
             issuer=read("BETTER_AUTH_ISSUER", str, origins[0]),
             audience=read("BETTER_AUTH_AUDIENCE", str, origins[0]),
-            debug=read("DEBUG", _boolean, "false"),
+            debug=read("DEBUG", _one_of("true", "false"), "false") == "true",
             pool_size=read("DB_POOL_SIZE", _count, "8"),
-            prepare=read("DB_PREPARE", _prepare, "auto"),
+            prepare=read("DB_PREPARE", _one_of("auto", "on", "off"), "auto"),
         )
         if problems:
             raise SystemExit(f"todo_api cannot start: {'; '.join(problems)}")
@@ -96,16 +85,13 @@ def _url(value: str) -> str:
     return value
 
 
-def _boolean(value: str) -> bool:
-    if value.lower() not in ("true", "false", "1", "0"):
-        raise ValueError("must be true or false")
-    return value.lower() in ("true", "1")
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"must be {' or '.join(allowed)}")
+        return value
 
-
-def _prepare(value: str) -> str:
-    if value not in ("auto", "on", "off"):
-        raise ValueError("must be auto, on or off")
-    return value
+    return parse
 
 
 def _count(value: str) -> int:

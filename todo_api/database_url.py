@@ -29,8 +29,9 @@ def normalise(url: str) -> str:
     credentials = re.match(r"[^/@]*@", rest)
     start = credentials.end() if credentials else 0
     location, _, query = rest[start:].partition("?")
-    parameters = [_parameter(*pair.partition("=")[::2]) for pair in query.split("&") if pair]
-    known = "&".join(f"{name}={value}" for name, value in parameters if name in KNOWN)
+    parameters = [pair.partition("=")[::2] for pair in query.split("&")]
+    renamed = [("sslmode", ASYNCPG_SSL.get(value, value)) if name == "ssl" else (name, value) for name, value in parameters]
+    known = "&".join(f"{name}={value}" for name, value in renamed if name in KNOWN)
     try:
         options = conninfo_to_dict(f"postgresql://{rest[:start]}{location}?{known}")
     except ProgrammingError:  # its text quotes the URL, password and all
@@ -43,7 +44,3 @@ def normalise(url: str) -> str:
     if "connect_timeout" not in options:
         known += f"&connect_timeout={NEON_CONNECT_TIMEOUT if host.endswith('.neon.tech') else CONNECT_TIMEOUT}"
     return f"postgresql://{rest[:start]}{location}?{known.lstrip('&')}"
-
-
-def _parameter(name: str, value: str) -> tuple[str, str]:
-    return ("sslmode", ASYNCPG_SSL.get(value, value)) if name == "ssl" else (name, value)
