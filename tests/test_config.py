@@ -48,7 +48,7 @@ def test_all_problems_are_named_at_once() -> None:
         ("BETTER_AUTH_URL", "https://*.example.com", "origins"),
         ("BETTER_AUTH_URL", "https://secret.example.com,", "origins"),
         ("BETTER_AUTH_JWKS_URL", "file:///etc/passwd", "http"),
-        ("DEBUG", "yes please", "true or false"),
+        ("DEBUG", "yes please", "true or false or 1 or 0"),
         ("DB_PREPARE", "maybe", "auto or on or off"),
         ("DB_POOL_SIZE", "0", "whole number"),
         ("DB_POOL_SIZE", "many", "whole number"),
@@ -72,7 +72,7 @@ def test_origins_are_normalised() -> None:
     assert config.origins[3:] == ("https://a.example", "http://b.example")
 
 
-@pytest.mark.parametrize(("value", "expected"), [("true", True), ("false", False), ("", False)])
+@pytest.mark.parametrize(("value", "expected"), [("true", True), ("True", True), ("1", True), ("false", False), ("0", False), ("", False)])
 def test_debug(value: str, expected: bool) -> None:
     assert Config.from_env({**GOOD, "DEBUG": value}).debug is expected
 

@@ -53,7 +53,7 @@ class Config:
             jwks_url=read("BETTER_AUTH_JWKS_URL", _url, f"{origins[0]}/api/auth/jwks"),
             issuer=read("BETTER_AUTH_ISSUER", str, origins[0]),
             audience=read("BETTER_AUTH_AUDIENCE", str, origins[0]),
-            debug=read("DEBUG", _one_of("true", "false"), "false") == "true",
+            debug=read("DEBUG", _one_of("true", "false", "1", "0"), "false") in ("true", "1"),
             pool_size=read("DB_POOL_SIZE", _count, "8"),
             prepare=read("DB_PREPARE", _one_of("auto", "on", "off"), "auto"),
         )
@@ -87,9 +87,9 @@ def _url(value: str) -> str:
 
 def _one_of(*allowed: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
-        if value not in allowed:
+        if value.lower() not in allowed:
             raise ValueError(f"must be {' or '.join(allowed)}")
-        return value
+        return value.lower()
 
     return parse
 
