@@ -12,7 +12,6 @@ from gunicorn.config import Config as Settings
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
-from todo_api import migrations
 from todo_api.config import Config
 from todo_api.logs import JsonFormatter
 
@@ -51,7 +50,7 @@ class JsonLogger(Logger):
 worker_class = "gthread"
 workers = number("WEB_CONCURRENCY", 2)
 threads = number("WEB_THREADS", 8)
-# The master imports the application, so that a bad setting ends it: a worker that fails is started again for ever.
+# The master imports the application and migrates, once, and ends if it cannot: a worker that fails is started again for ever.
 preload_app = True
 keepalive = 75  # seconds; longer than the 60 for which proxies keep a connection
 timeout = 30
@@ -59,11 +58,6 @@ graceful_timeout = 25
 control_socket_disable = True
 logger_class = JsonLogger
 loglevel = "debug" if Config.from_env(os.environ).debug else "info"
-
-
-def on_starting(_: Arbiter) -> None:
-    """Once, in the master, before anything listens."""
-    migrations.migrate(import_module("wsgi").app.extensions["pool"].conninfo)
 
 
 def worker_exit(_: Arbiter, __: Worker) -> None:

@@ -14,6 +14,7 @@ import secrets
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -55,7 +56,7 @@ def main() -> None:
     STATE.mkdir(exist_ok=True)
     os.environ["BETTER_AUTH_SECRET"] = os.environ.get("BETTER_AUTH_SECRET") or _secret()
     os.environ["BETTER_AUTH_URL"] = os.environ.get("BETTER_AUTH_URL") or "http://localhost:3000,http://127.0.0.1:3000"
-    port = os.environ.get("PORT") or "8000"
+    port = _free(os.environ.get("PORT") or "8000")
     with contextlib.suppress(KeyboardInterrupt):
         if os.environ.get("NEON_DATABASE_URL"):
             _serve(port, "psql")
@@ -63,6 +64,16 @@ def main() -> None:
             with Postgres(_data()) as postgres:
                 os.environ["NEON_DATABASE_URL"] = postgres.create("todo")
                 _serve(port, "psql" if shutil.which("psql") else str(postgres.bin / "psql"))
+
+
+def _free(port: str) -> str:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", int(port)))
+        except (OSError, OverflowError, ValueError) as error:
+            raise SystemExit(f"port {port} cannot be used ({error}); choose another: make run PORT=9000") from None
+    return port
 
 
 def _interrupt(_: int, __: FrameType | None) -> NoReturn:

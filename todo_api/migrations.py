@@ -1,6 +1,7 @@
 """Brings the database's schema up to `sql/migrations/`."""
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from todo_api.db import SQL
 
@@ -40,7 +41,9 @@ def migrate(database_url: str) -> list[str]:
                 conn.execute("INSERT INTO schema_migrations (version) VALUES (%s)", [version])
             return missing
     except psycopg.Error as error:
-        raise SystemExit(f"todo_api cannot use the database of NEON_DATABASE_URL: {' '.join(str(error).split())}") from None
+        options = conninfo_to_dict(database_url)
+        place = f"{options.get('host') or 'the local socket'}, port {options.get('port') or 5432}"
+        raise SystemExit(f"todo_api cannot use NEON_DATABASE_URL ({place}): {' '.join(str(error).split())}") from None
 
 
 def _applied(conn: psycopg.Connection) -> set[str]:
