@@ -1,0 +1,118 @@
+"""A database that goes away, comes back or is slow: 503 in the meantime, and nothing to restart afterwards."""
+
+import shutil
+import signal
+import tempfile
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from dev.postgres import Postgres
+from tests.client import ORIGIN, Answer, Client
+from tests.process.service import Service, wait_until
+from tests.process.test_stop import both_workers, locked, lost, writing
+
+FAST_STOP, CRASH = signal.SIGINT, signal.SIGQUIT
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    """A server that the test may stop and start."""
+    home = Path(tempfile.mkdtemp(prefix="todo_test_"))
+    with Postgres(home) as server:
+        yield server
+    shutil.rmtree(home)
+
+
+def is_unavailable(answer: Answer) -> bool:
+    """Whether it is the 503 that a page of the frontend's origin can read."""
+    assert answer.status == 503
+    assert answer.json == {"detail": "Service temporarily unavailable"}
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    return True
+
+
+def at_once(alice: Client, count: int) -> set[int]:
+    """The statuses of so many lists from 16 threads, which make both workers open many connections."""
+    with ThreadPoolExecutor(16) as threads:
+        return {answer.status for answer in threads.map(lambda _: alice.call("GET"), range(count))}
+
+
+def test_an_outage_is_503_for_every_operation_and_ends_without_a_restart(postgres: Postgres) -> None:
+    with Service(postgres.create("todo")) as service, ThreadPoolExecutor(6) as threads:
+        alice = service.client("alice")
+        task_id, workers = alice.create()["id"], both_workers(service)
+        assert at_once(alice, 100) == {200}
+        postgres.stop(FAST_STOP)
+        operations: list[tuple[Any, ...]] = [
+            ("GET", ""),
+            ("POST", "", {"title": "Buy bread"}),
+            ("GET", task_id),
+            ("PUT", task_id, {"title": "Buy bread"}),
+            ("PATCH", f"{task_id}/complete"),
+            ("DELETE", task_id),
+        ]
+        pending = [threads.submit(alice.call, *operation) for operation in operations]
+        assert service.send("GET", "/health", {}, None).status == 200
+        assert alice.call("GET", headers={"Authorization": ""}).status == 401
+        assert all(is_unavailable(each.result()) for each in pending)
+        records = service.logs("database unavailable")
+        assert sorted(record["method"] for record in records) == sorted(method for method, *_ in operations)
+        assert {record["level"] for record in records} == {"WARNING"}
+        postgres.start()
+        assert at_once(alice, 100) == {200}
+        assert [task["title"] for task in alice.list()] == ["Buy milk"]
+        assert service.workers() == workers
+
+
+@pytest.mark.parametrize("how", [FAST_STOP, CRASH], ids=["restart", "crash"])
+def test_a_restart_between_requests_costs_none(postgres: Postgres, how: signal.Signals) -> None:
+    with Service(postgres.create("todo")) as service:
+        alice, workers = service.client("alice"), both_workers(service)
+        for _ in range(3):
+            assert at_once(alice, 100) == {200}
+            postgres.stop(how)
+            postgres.start()
+        assert at_once(alice, 100) == {200}
+        assert service.logs("database unavailable") == []
+        assert service.workers() == workers
+
+
+def test_a_crash_under_load_loses_no_acknowledged_task(postgres: Postgres) -> None:
+    url = postgres.create("todo")
+    with Service(url) as service:
+        alice, workers = service.client("alice"), both_workers(service)
+        with writing(alice) as writes:
+            postgres.stop(CRASH)
+            wait_until(lambda: writes.refusals, "a create is refused")
+            postgres.start()
+            writes.wait_for_more()
+        assert (set(writes.refusals), writes.broken) == ({503}, [])
+        assert lost(url, alice, writes) == set()
+        assert service.logs("defect") == []
+        assert service.workers() == workers
+
+
+def test_a_locked_row_is_503_and_keeps_nobody_else_waiting(service: Service, database_url: str, sql: psycopg.Connection) -> None:
+    alice, bob = (service.client(f"{name}-{uuid.uuid4()}") for name in ("alice", "bob"))
+    path = f"{alice.create()['id']}/complete"
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as thread:
+        other.execute("SELECT FROM tasks WHERE user_id = %s FOR UPDATE", [alice.user_id])
+        patch = thread.submit(alice.call, "PATCH", path)
+        wait_until(lambda: locked(sql), "the request waits for the row")
+        for _ in range(5):
+            bob.create()
+            assert len(alice.list()) == 1
+            assert bob.call("PATCH", f"{bob.list()[0]['id']}/complete").status == 200
+        assert not patch.done()
+        assert is_unavailable(patch.result())
+    assert alice.call("PATCH", path).status == 200
+    (record,) = [record for record in service.logs("database unavailable") if alice.user_id in record["path"]]
+    assert (record["error"], record["method"]) == ("LockNotAvailable", "PATCH")

@@ -1,0 +1,166 @@
+"""Starting: what is wrong is said in one line, and the schema is brought up to date once."""
+
+import os
+import signal
+import socket
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from tests.client import SECRET
+from tests.process.service import ROOT, Service, free_port, run_to_end, wait_until
+from tests.process.test_stop import both_workers
+
+REQUIRED = ("BETTER_AUTH_SECRET", "NEON_DATABASE_URL", "BETTER_AUTH_URL")
+PASSWORD = "hunter2"
+
+
+def only_line(done: subprocess.CompletedProcess[str]) -> str:
+    """What a start that failed has printed: one line, without the password."""
+    output = done.stdout + done.stderr
+    assert done.returncode > 0, output
+    assert output.count("\n") == 1, output
+    assert output.endswith("\n")
+    assert "Traceback" not in output
+    assert PASSWORD not in output
+    return output
+
+
+@pytest.mark.parametrize("empty", [*([name] for name in REQUIRED), REQUIRED], ids=" ".join)
+def test_missing_variables_end_it_with_one_line_that_names_them(database_url: str, empty: list[str]) -> None:
+    line = only_line(run_to_end(database_url, **dict.fromkeys(empty, "")))
+    assert [name for name in REQUIRED if name in line] == list(empty)
+
+
+@pytest.mark.parametrize(
+    ("env", "complaint"),
+    [
+        ({"BETTER_AUTH_SECRET": PASSWORD * 4}, "BETTER_AUTH_SECRET is shorter than 32 bytes"),
+        ({"BETTER_AUTH_URL": f"https://app.example.com/{PASSWORD}"}, "BETTER_AUTH_URL must be one or more origins"),
+        ({"DEBUG": PASSWORD}, "DEBUG must be true or false"),
+        ({"DB_POOL_SIZE": PASSWORD}, "DB_POOL_SIZE must be a whole number"),
+        ({"WEB_THREADS": PASSWORD}, "WEB_THREADS must be a whole number"),
+        ({"DEBUG": PASSWORD, "BETTER_AUTH_SECRET": PASSWORD}, "DEBUG"),
+    ],
+)
+def test_a_bad_setting_ends_it_with_one_line_that_names_it(database_url: str, env: dict[str, str], complaint: str) -> None:
+    line = only_line(run_to_end(database_url, **env))
+    assert complaint in line
+    assert all(name in line for name in env)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"mysql://user:{PASSWORD}@127.0.0.1/todo",
+        f"user:{PASSWORD}@127.0.0.1/todo",
+        f"host=127.0.0.1 password={PASSWORD}",
+        f"'postgresql://user:{PASSWORD}@127.0.0.1/todo'",
+        f"postgresql://user:{PASSWORD}@at@127.0.0.1/todo",
+        f"postgresql://user:at@{PASSWORD}@127.0.0.1/todo",
+        f"postgresql://user:a/slash{PASSWORD}@127.0.0.1/todo",
+        f"postgresql://user:a space{PASSWORD}@127.0.0.1/todo",
+        f"postgresql://user:{PASSWORD}%zz@127.0.0.1/todo",
+        f"postgresql://user:{PASSWORD}@[::1/todo",
+        f"postgresql://user:{PASSWORD}@127.0.0.1:port/todo",
+        f"postgresql://user@127.0.0.1/todo?sslmode={PASSWORD}",
+    ],
+)
+def test_a_malformed_database_url_ends_it_without_showing_the_password(url: str) -> None:
+    assert "NEON_DATABASE_URL" in only_line(run_to_end(url))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
+def test_a_database_out_of_reach_ends_it_with_its_host_and_port(host: str) -> None:
+    port = free_port()
+    line = only_line(run_to_end(f"postgresql://user:{PASSWORD}@{host}:{port}/todo"))
+    assert all(word in line for word in ("NEON_DATABASE_URL", host, str(port)))
+
+
+def test_a_database_that_stays_silent_ends_it_with_its_host_and_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        service = Service(f"postgresql://user:{PASSWORD}@127.0.0.1:{port}/todo")
+        line = only_line(
+            subprocess.run(service.command, check=False, cwd=ROOT, env=service.env, capture_output=True, text=True, timeout=15)
+        )
+    assert all(word in line for word in ("NEON_DATABASE_URL", "127.0.0.1", str(port)))
+
+
+@pytest.mark.parametrize(("user", "database"), [("nobody", "postgres"), ("", "nowhere")], ids=["role", "database"])
+def test_a_database_that_refuses_ends_it_with_its_host_and_port(sql: psycopg.Connection, user: str, database: str) -> None:
+    parts = urlsplit(os.environ["TEST_DATABASE_URL"])
+    user = user or parts.username or ""
+    location = parts.netloc.rpartition("@")[2]
+    line = only_line(run_to_end(parts._replace(netloc=f"{user}:{PASSWORD}@{location}", path=f"/{database}").geturl()))
+    assert all(word in line for word in ("NEON_DATABASE_URL", sql.info.host, str(sql.info.port)))
+
+
+def migrations(database_url: str) -> list[tuple[object, ...]]:
+    """What has been applied, and when."""
+    with psycopg.connect(database_url) as conn:
+        return conn.execute("SELECT version, applied_at FROM schema_migrations ORDER BY version").fetchall()
+
+
+def test_the_schema_is_made_at_the_first_start_and_left_alone_at_the_next(empty_database: str) -> None:
+    with Service(empty_database) as service:
+        task = service.client("alice").create()
+        first = migrations(empty_database)
+    with Service(empty_database) as service:
+        assert service.client("alice").list() == [task]
+    assert [version for version, _ in first] == sorted(path.stem for path in (ROOT / "sql" / "migrations").iterdir())
+    assert migrations(empty_database) == first
+
+
+def test_a_worker_that_starts_later_leaves_the_schema_alone(empty_database: str) -> None:
+    with Service(empty_database, WEB_CONCURRENCY="1") as service, psycopg.connect(empty_database, autocommit=True) as conn:
+        conn.execute("DROP TABLE schema_migrations")
+        (worker,) = service.workers()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: service.workers() not in ([], [worker]), "another worker is there")
+        assert service.client("alice").create()
+        assert conn.execute("SELECT to_regclass('schema_migrations')").fetchone() == (None,)
+
+
+def test_eight_services_that_start_at_once_apply_each_migration_once(empty_database: str, sql: psycopg.Connection) -> None:
+    name = urlsplit(empty_database).path[1:]
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+    with ExitStack() as running, ThreadPoolExecutor(8) as threads:
+        with psycopg.connect(empty_database) as gate:
+            gate.execute("CREATE TABLE schema_migrations ()")  # keeps all of them waiting until it is undone
+            starting = [threads.submit(running.enter_context, Service(empty_database)) for _ in range(8)]
+            wait_until(lambda: sql.execute(waiting, [name]).fetchone() == (8,), "all eight are there")
+            gate.rollback()
+        services = [each.result() for each in starting]
+        assert [len(both_workers(service)) for service in services] == [2] * 8
+        assert [service.client("alice").create()["id"] for service in services] == list(range(1, 9))
+        assert len(migrations(empty_database)) == len(list((ROOT / "sql" / "migrations").iterdir()))
+        for service in services:
+            service.process.terminate()  # now, so that they end together
+
+
+def test_start_and_stop_are_records_of_the_log(database_url: str) -> None:
+    with Service(database_url) as service:
+        assert service.stop() == 0
+        records = service.logs()
+    messages = [record["message"] for record in records]
+    assert any(message.startswith(f"Listening at: http://127.0.0.1:{service.port}") for message in messages)
+    assert messages[-1] == "Shutting down: Master"
+    assert {record["level"] for record in records} == {"INFO"}
+    assert all(record.keys() >= {"time", "logger"} for record in records)
+
+
+def test_debug_shows_more_in_the_log_and_nothing_to_clients(empty_database: str) -> None:
+    with Service(empty_database, DEBUG="true") as service, psycopg.connect(empty_database, autocommit=True) as conn:
+        alice = service.client("alice")
+        conn.execute("DROP TABLE tasks")
+        answer = alice.call("GET")
+        assert (answer.status, answer.json) == (500, {"detail": "Internal server error"})
+        assert service.logs("defect")[0]["error"] == "UndefinedTable"
+        assert "DEBUG" in {record["level"] for record in service.logs()}
+        assert SECRET not in service.text()
+        assert alice.headers["Authorization"].split()[1] not in service.text()
