@@ -27,7 +27,7 @@ format: $(VENV)/installed ## Put the code into its one style
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
-clean: ## Remove the virtual environments and the demo's data
+clean: ## Remove what was installed or made below this folder
 	rm -rf .venv* .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/installed: requirements.txt requirements-dev.txt

@@ -52,7 +52,8 @@ psql on its data:
 
 def main() -> None:
     load_dotenv(ROOT / ".env")
-    signal.signal(signal.SIGTERM, _interrupt)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _interrupt)
     STATE.mkdir(exist_ok=True)
     os.environ["BETTER_AUTH_SECRET"] = os.environ.get("BETTER_AUTH_SECRET") or _secret()
     os.environ["BETTER_AUTH_URL"] = os.environ.get("BETTER_AUTH_URL") or "http://localhost:3000,http://127.0.0.1:3000"
@@ -82,8 +83,8 @@ def _interrupt(_: int, __: FrameType | None) -> NoReturn:
 
 def _secret() -> str:
     path = STATE / "secret"
-    if not path.exists():
-        path.touch(mode=0o600)
+    path.touch(mode=0o600)
+    if not path.read_text():
         path.write_text(secrets.token_urlsafe(48))
     return path.read_text()
 

@@ -58,7 +58,10 @@ def binaries(home: Path) -> Path:
         copy = home / "wheel" / WHEEL.parent.name
         if not copy.exists():
             shutil.copytree(f"{WHEEL.parent}.libs", f"{copy}.libs", dirs_exist_ok=True)
-            shutil.copytree(WHEEL, copy / WHEEL.name, dirs_exist_ok=True)
+            part = copy.with_suffix(".part")  # what an interrupted copy leaves must not pass for a whole one
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(WHEEL, part / WHEEL.name)
+            part.rename(copy)
         folder = copy / WHEEL.name / "bin"
     return folder
 
@@ -88,8 +91,12 @@ class Postgres:
             if done.returncode:
                 raise SystemExit(f"initdb failed in {self.data}: {done.stderr.strip()}")
         self.socket = Path(tempfile.mkdtemp(prefix="todo_pg_", dir="/tmp"))  # the path of a socket has at most 107 bytes
-        _give_away(self.socket)
-        self.start()
+        try:
+            _give_away(self.socket)
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -45,7 +45,7 @@ class Pool(ConnectionPool[Connection]):
         super().__init__(
             config.database_url,
             connection_class=Connection,
-            kwargs={"autocommit": True, "prepare_threshold": None},
+            kwargs={"autocommit": True, "prepare_threshold": None, "client_encoding": "utf8"},
             configure=self.set_up,
             check=self.look_at,
             min_size=1,

@@ -76,7 +76,8 @@ class Service:
     def is_up(self) -> bool:
         assert self.process.poll() is None, self.text()
         try:
-            return self.send("GET", "/health", {}, None).status == 200
+            healthy = self.send("GET", "/health", {}, None).status == 200
+            return healthy and len(self.workers()) == int(self.env["WEB_CONCURRENCY"])
         except OSError:
             return False
 
