@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 run: $(VENV)/installed ## Serve on http://127.0.0.1:8000 with an embedded PostgreSQL (PORT=9000 for another port)
 	@$(BIN)/python -m dev.demo
@@ -11,9 +11,17 @@ run: $(VENV)/installed ## Serve on http://127.0.0.1:8000 with an embedded Postgr
 test: $(VENV)/installed ## Run the tests (ARGS="-k create" to choose)
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
-test-better-auth: $(VENV)/installed ## Run the tests against the real better-auth on Node.js 20 or newer
+test-better-auth: $(VENV)/installed ## Sign in with the real better-auth (wants Node.js 20 or newer)
 	npm ci --prefix tests/better_auth --no-audit --no-fund --silent
 	REQUIRE_BETTER_AUTH=1 $(BIN)/python -m pytest tests/better_auth
+
+test-document: $(VENV)/installed ## Hold openapi.json against the service and TypeScript (wants Node.js 20 or newer)
+	npm ci --prefix tests/document --no-audit --no-fund --silent
+	REQUIRE_NODE=1 $(BIN)/python -m pytest -n auto tests/document
+
+test-browser: $(VENV)/installed ## Try the page at /docs in Chromium (wants Node.js 20 or newer and Chromium)
+	npm ci --prefix tests/browser --no-audit --no-fund --silent
+	REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
 fuzz: $(VENV)/installed ## Send a few minutes of nonsense to a running service
 	FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/process/test_fuzz.py
@@ -37,4 +45,4 @@ $(VENV)/installed: requirements.txt requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help run test test-better-auth fuzz lint format clean
+.PHONY: help run test test-better-auth test-document test-browser fuzz lint format clean

@@ -56,6 +56,7 @@ keepalive = 75  # seconds; longer than the 60 for which proxies keep a connectio
 timeout = 30
 graceful_timeout = 25
 control_socket_disable = True
+limit_request_line = 8190  # bytes, the most there is: the longest valid user_id and search take 5,500
 logger_class = JsonLogger
 loglevel = "debug" if Config.from_env(os.environ).debug else "info"
 

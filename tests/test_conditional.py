@@ -83,6 +83,13 @@ def test_a_change_is_refused_with_another_tag(alice: Client, method: str, path: 
     assert alice.call("GET", task["id"]).json == task
 
 
+@pytest.mark.parametrize("tags", ['""', 'W/"", "2", ""', ""])
+def test_an_empty_tag_is_that_of_no_version(alice: Client, tags: str) -> None:
+    task = alice.create()
+    answer = alice.send("PUT", f"/api/{alice.user_id}/tasks/{task['id']}", {**alice.headers, "If-Match": tags}, b"{}")
+    assert answer.status == 412
+
+
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 def test_a_task_that_is_not_there_is_not_found(alice: Client, bob: Client, method: str, path: str, body: Any) -> None:
     gone, theirs = alice.create(), bob.create()

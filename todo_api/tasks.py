@@ -87,7 +87,7 @@ def if_match() -> str:
     tags = request.if_match
     if "If-Match" not in request.headers or tags.star_tag:
         return "*"
-    return ",".join(tag for tag in tags.as_set() if tag.isdecimal())
+    return ",".join(tag for tag in tags.as_set() if tag and tag.isdecimal())
 
 
 def next_page(chosen: dict[str, str], last_id: int) -> str:

@@ -3,6 +3,7 @@
 import socket
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import psycopg
 
@@ -46,6 +47,13 @@ def test_fifty_users_at_once_see_only_their_own(service: Service, sql: psycopg.C
     assert all(len(each) == 5 and len(set(each)) == 1 for each in owners)
     strays = "SELECT count(*) FROM tasks WHERE title LIKE 'user-%%' AND NOT starts_with(title, user_id)"
     assert sql.execute(strays).fetchone() == (0,)
+
+
+def test_the_longest_valid_request_is_answered(service: Service) -> None:
+    alice = service.client("😀" * 255)
+    path = f"/api/{quote(alice.user_id)}/tasks?search={quote('😀' * 200)}"
+    answer = alice.send("GET", path, alice.headers, None)
+    assert (answer.status, answer.json) == (200, [])
 
 
 def chunked(service: Service, alice: Client, *chunks: bytes) -> tuple[int, bytes]:
