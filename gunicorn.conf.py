@@ -1,5 +1,9 @@
 """How gunicorn serves the application; what its command line says comes first."""
 
+from gevent import monkey
+
+monkey.patch_all()  # before anything else is imported, so that all of it waits in gevent's way
+
 import logging
 import os
 from importlib import import_module
@@ -16,13 +20,6 @@ from todo_api.config import Config
 from todo_api.logs import JsonFormatter
 
 load_dotenv(Path(__file__).with_name(".env"))
-
-
-def number(name: str, default: int) -> int:
-    value = os.environ.get(name) or str(default)
-    if not value.isdecimal() or not int(value):
-        raise SystemExit(f"todo_api cannot start: {name} must be a whole number from 1")
-    return int(value)
 
 
 class JsonLogger(Logger):
@@ -47,9 +44,9 @@ class JsonLogger(Logger):
         )
 
 
-worker_class = "gthread"
-workers = number("WEB_CONCURRENCY", 2)
-threads = number("WEB_THREADS", 8)
+# A connection costs a greenlet, not a thread: hundreds of slow clients, or of requests that wait for a locked row, stop nobody.
+worker_class = "gevent"
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 # The master imports the application and migrates, once, and ends if it cannot: a worker that fails is started again for ever.
 preload_app = True
 keepalive = 75  # seconds; longer than the 60 for which proxies keep a connection

@@ -2,21 +2,22 @@
 
 import os
 import re
-import select
+import threading
 import time
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import psycopg
 from flask import Flask, current_app, g
 from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, TooManyRequests
 
 from todo_api.config import Config
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
-POOL_TIMEOUT = 3  # seconds to wait for a free connection
+POOL_TIMEOUT = 3  # seconds to wait for a free connection; gunicorn bounds how many requests may
 DEADLINE = 11  # seconds to wait for an answer; statement_timeout comes first where it can be set
 TRUSTED_SECONDS = 30  # how long after its last use a connection is not asked whether it still works
 # Every statement has one good plan; a plan made anew for each value costs more than it gains.
@@ -42,6 +43,7 @@ class Pool(ConnectionPool[Connection]):
 
     def __init__(self, config: Config) -> None:
         self.prepare, self.drained = config.prepare, 0.0
+        self.turns: WeakValueDictionary[str | None, threading.Semaphore] = WeakValueDictionary()
         super().__init__(
             config.database_url,
             connection_class=Connection,
@@ -50,7 +52,6 @@ class Pool(ConnectionPool[Connection]):
             check=self.look_at,
             min_size=1,
             max_size=config.pool_size,
-            max_waiting=2 * config.pool_size,
             timeout=POOL_TIMEOUT,
             reconnect_timeout=1,
             open=False,
@@ -69,21 +70,22 @@ class Pool(ConnectionPool[Connection]):
         conn.prepare_threshold = 0 if self.prepare == "on" or (self.prepare == "auto" and direct) else None
 
     def look_at(self, conn: Connection) -> None:
-        """Before each use: refuse a dead connection, and all others of its time, since what ended one has mostly ended all.
-
-        A connection that the server has closed is readable, which costs no round trip to see.
-        """
-        poll = select.poll()
-        poll.register(conn.fileno(), select.POLLIN)
-        if poll.poll(0) or conn.trusted_until < time.monotonic():
-            try:
+        """Before each use: refuse a dead connection, and all others of its time, since what ended one has mostly ended all."""
+        try:
+            conn.pgconn.consume_input()  # what the server said when it closed the connection, if it did
+            conn.pgconn.consume_input()  # and the end; to see that there is neither costs no round trip
+            if conn.trusted_until < time.monotonic():
                 self.check_connection(conn)
-            except psycopg.OperationalError:
-                if conn.made > self.drained:
-                    self.drained = time.monotonic()
-                    self.drain()
-                raise
+        except psycopg.OperationalError:
+            if conn.made > self.drained:
+                self.drained = time.monotonic()
+                self.drain()
+            raise
         conn.trusted_until = time.monotonic() + TRUSTED_SECONDS
+
+    def turn(self, user_id: str | None) -> threading.Semaphore:
+        """Lets a user have half of the connections: requests that wait for one locked row keep nobody else waiting."""
+        return self.turns.get(user_id) or self.turns.setdefault(user_id, threading.Semaphore(self.max_size // 2 or 1))
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -112,9 +114,14 @@ def fetch(name: str, **values: str) -> Row | None:
     pool: Pool = current_app.extensions["pool"]
     if pool.closed:
         pool.open()
+    user_id = g.get("user_id")
+    if not (turn := pool.turn(user_id)).acquire(timeout=POOL_TIMEOUT):
+        raise TooManyRequests("too many requests of one user")
     try:
         with pool.connection() as conn:
-            return conn.execute(current_app.extensions["statements"][name], {**values, "user_id": g.get("user_id")}).fetchone()
+            return conn.execute(current_app.extensions["statements"][name], {**values, "user_id": user_id}).fetchone()
     except psycopg.errors.ReadOnlySqlTransaction as error:
         pool.drain()  # the server has become a standby
         raise psycopg.OperationalError("read-only server") from error
+    finally:
+        turn.release()

@@ -53,7 +53,6 @@ class Service:
             "DB_POOL_SIZE": "",
             "DB_PREPARE": "",
             "WEB_CONCURRENCY": "2",
-            "WEB_THREADS": "",
         }
         self.env = {**os.environ, **settings, **env}
         self.command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{self.port}", *arguments]

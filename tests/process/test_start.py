@@ -43,7 +43,6 @@ def test_missing_variables_end_it_with_one_line_that_names_them(database_url: st
         ({"BETTER_AUTH_URL": f"https://app.example.com/{PASSWORD}"}, "BETTER_AUTH_URL must be one or more origins"),
         ({"DEBUG": PASSWORD}, "DEBUG must be true or false"),
         ({"DB_POOL_SIZE": PASSWORD}, "DB_POOL_SIZE must be a whole number"),
-        ({"WEB_THREADS": PASSWORD}, "WEB_THREADS must be a whole number"),
         ({"DEBUG": PASSWORD, "BETTER_AUTH_SECRET": PASSWORD}, "DEBUG"),
     ],
 )
