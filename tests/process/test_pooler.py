@@ -1,0 +1,311 @@
+"""A real PgBouncer in transaction mode in between: every request finds its own data, whatever server connection it gets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from dev.postgres import Postgres, give_away, unprivileged
+from tests.client import Answer, Client, config, in_process
+from tests.process.service import Service, free_port, wait_until
+from tests.process.test_lost_database import at_once, is_unavailable
+from tests.process.test_stop import both_workers
+from todo_api import create_app
+
+SERVER_CONNECTIONS = 5
+USERS, THREADS = 50, 32
+WORDS = ["Buy milk", "日本語", "100 %", "a'b\"c\\d", "x" * 200, " y ", "a\u2028b"]
+
+
+class PgBouncer:
+    """PgBouncer in transaction mode on a free port of 127.0.0.1, in front of a server. As a context manager it is up inside.
+
+    A statement waits two minutes for a server there, as is its default. Server connections take turns, so that each client meets
+    all of them, and a server that was down is tried again after a second instead of 15.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self.port = free_port()
+        options = conninfo_to_dict(database_url)
+        self.user, self.database = options.get("user", "postgres"), str(options["dbname"])
+        self.server = " ".join(f"{name}={options[name]}" for name in ("host", "port", "user", "password") if name in options)
+
+    def __enter__(self) -> Self:
+        self.home = Path(tempfile.mkdtemp(prefix="todo_pgbouncer_"))
+        give_away(self.home)
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": self.port,
+            "unix_socket_dir": "",
+            "auth_type": "any",
+            "pool_mode": "transaction",
+            "default_pool_size": SERVER_CONNECTIONS,
+            "server_round_robin": 1,
+            "server_login_retry": 1,
+        }
+        lines = [f"{name} = {value}" for name, value in settings.items()]
+        (self.home / "pgbouncer.ini").write_text("\n".join(["[databases]", f"* = {self.server}", "[pgbouncer]", *lines, ""]))
+        with (self.home / "log").open("w") as log:
+            command = [executable(), str(self.home / "pgbouncer.ini")]
+            self.process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, **unprivileged())
+        try:
+            wait_until(self.is_up, "PgBouncer is up")
+        except AssertionError:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGQUIT)  # SIGTERM waits for the clients to leave, in new versions
+        self.process.wait(60)
+        shutil.rmtree(self.home)
+
+    def is_up(self) -> bool:
+        assert self.process.poll() is None, (self.home / "log").read_text()
+        with contextlib.suppress(psycopg.OperationalError):
+            psycopg.connect(self.url("pgbouncer")).close()
+            return True
+        return False
+
+    def url(self, database: str = "") -> str:
+        return f"postgresql://{self.user}@127.0.0.1:{self.port}/{database or self.database}"
+
+    def on_each_server(self, query: str) -> list[tuple[Any, ...]]:
+        """The first row of the query's result on each server connection, all of which are in use at that moment."""
+        with contextlib.ExitStack() as stack:
+            clients = [
+                stack.enter_context(psycopg.connect(self.url(), prepare_threshold=None)) for _ in range(SERVER_CONNECTIONS)
+            ]
+            return [row for client in clients for row in client.execute(query).fetchmany(1)]
+
+
+def executable() -> str:
+    """PgBouncer, which Debian keeps out of the PATH of users; skips without it, unless REQUIRE_SERVERS is set."""
+    found = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    reason = "pgbouncer is not installed"
+    return found or (pytest.fail(reason) if os.environ.get("REQUIRE_SERVERS") else pytest.skip(reason))
+
+
+Task = dict[str, Any]
+
+
+@dataclass
+class User:
+    """Makes random requests.
+
+    Attributes:
+        tasks: what the user's tasks must be now, oldest first, by id.
+        strangers: ids that are none of the user's.
+        differences: the answers that were others than expected.
+    """
+
+    client: Client
+    random: random.Random
+    tasks: dict[int, Task] = field(default_factory=dict)
+    strangers: list[int] = field(default_factory=lambda: [2**53 - 1])
+    differences: list[object] = field(default_factory=list)
+
+    def act(self) -> None:
+        own = self.random.random() < 0.9 and self.tasks
+        task = self.random.choice(list(self.tasks.values())) if own else {"id": self.random.choice(self.strangers)}
+        operations: list[Callable[[Task], None]] = [self.list, self.get, self.create, self.update, self.toggle, self.delete]
+        self.random.choice(operations)(task)
+
+    def list(self, _: Task) -> None:
+        self.compare(self.client.call("GET"), 200, [*self.tasks.values()])
+
+    def create(self, _: Task) -> None:
+        fields = {**self.some_fields(), "title": self.random.choice(WORDS)}
+        answer = self.client.call("POST", body=fields)
+        made: Task = answer.json if answer.status == 201 else {"id": 0, "created_at": ""}
+        known = {name: made[name] for name in ("id", "created_at")}
+        defaults = {"user_id": self.client.user_id, "description": None, "completed": False, "updated_at": made["created_at"]}
+        self.compare(answer, 201, {**defaults, **fields, **known})
+        if made["id"] > max(self.tasks, default=0):
+            self.tasks[made["id"]] = made
+        else:
+            self.differences.append(("not the highest id", made))
+
+    def get(self, task: Task) -> None:
+        self.compare(self.client.call("GET", task["id"]), 200, self.tasks.get(task["id"]))
+
+    def update(self, task: Task) -> None:
+        fields = self.some_fields()
+        self.change(self.client.call("PUT", task["id"], fields), task, fields)
+
+    def toggle(self, task: Task) -> None:
+        self.change(self.client.call("PATCH", f"{task['id']}/complete"), task, {"completed": not task.get("completed")})
+
+    def delete(self, task: Task) -> None:
+        answer = self.client.call("DELETE", task["id"])
+        if self.tasks.pop(task["id"], None) is None:
+            self.compare(answer, 404, None)
+        elif (answer.status, answer.body) != (204, b""):
+            self.differences.append((answer, task))
+        else:
+            self.strangers.append(task["id"])
+
+    def change(self, answer: Answer, task: Task, fields: Task) -> None:
+        expected = None
+        if task["id"] in self.tasks:
+            time = answer.json["updated_at"] if answer.status == 200 else ""
+            expected = self.tasks[task["id"]] = {**task, **fields, "updated_at": max(time, task["updated_at"])}
+        self.compare(answer, 200, expected)
+
+    def compare(self, answer: Answer, status: int, expected: object) -> None:
+        """Note the answer if it is another than this, or with nothing expected than a 404."""
+        found: object = (answer.status, answer.json)
+        if found != ((404, {"detail": "Task not found"}) if expected is None else (status, expected)):
+            self.differences.append((answer, expected))
+
+    def some_fields(self) -> Task:
+        values: dict[str, list[Any]] = {"title": WORDS, "description": [None, "", *WORDS], "completed": [True, False]}
+        return {name: self.random.choice(choice) for name, choice in values.items() if self.random.random() < 0.5}
+
+
+def differences(service: Service, database_url: str, requests: int) -> list[object]:
+    """What so many random requests of 50 users from 32 threads find other than a model says.
+
+    The requests of one user come one after the other, each from whatever thread is free.
+    """
+    users = [User(service.client(f"user-{number}"), random.Random(number)) for number in range(USERS)]
+    idle: queue.SimpleQueue[User] = queue.SimpleQueue()
+    for user in users:
+        idle.put(user)
+
+    def act(_: int) -> None:
+        user = idle.get()
+        try:
+            user.act()
+        finally:
+            idle.put(user)
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        for _ in threads.map(act, range(requests)):
+            pass
+    for user in users:
+        user.list({})
+    with psycopg.connect(database_url) as conn:
+        stored = {task_id for (task_id,) in conn.execute("SELECT id FROM tasks")}
+    strays = stored ^ {task_id for user in users for task_id in user.tasks}
+    return [difference for user in users for difference in user.differences] + sorted(strays)
+
+
+@pytest.fixture
+def pooler(empty_database: str) -> Iterator[PgBouncer]:
+    with PgBouncer(empty_database) as pooler:
+        yield pooler
+
+
+def test_2000_requests_through_it_find_what_a_model_says(pooler: PgBouncer, empty_database: str) -> None:
+    with Service(pooler.url()) as service:
+        assert differences(service, empty_database, 2000) == []
+
+
+@pytest.mark.parametrize("prepare", ["off", "on"])
+def test_requests_on_direct_connections_find_what_a_model_says(empty_database: str, prepare: str) -> None:
+    with Service(empty_database, DB_PREPARE=prepare) as service:
+        assert differences(service, empty_database, 500) == []
+
+
+def test_it_is_noticed_and_no_statement_is_prepared_there(pooler: PgBouncer) -> None:
+    before = pooler.on_each_server("SELECT pg_backend_pid()")
+    with Service(pooler.url()) as service:
+        alice = service.client("alice")
+        alice.create()
+        assert at_once(alice, 100) == {200}
+        counts = pooler.on_each_server("SELECT pg_backend_pid(), count(*) FROM pg_prepared_statements")
+    assert sorted(counts) == sorted((pid, 0) for (pid,) in before)
+    assert len(set(before)) == SERVER_CONNECTIONS
+
+
+@pytest.mark.parametrize(("prepare", "prepared"), [("auto", ["create_task", "list_tasks"]), ("off", [])])
+def test_on_a_direct_connection_each_statement_is_prepared_once(database_url: str, prepare: str, prepared: list[str]) -> None:
+    app = create_app(config(database_url, DB_POOL_SIZE="1", DB_PREPARE=prepare))
+    alice = Client(in_process(app), f"alice-{uuid.uuid4()}")
+    for _ in range(3):
+        alice.create()
+        alice.list()
+    with app.extensions["pool"].connection() as conn:
+        names = conn.execute("SELECT substring(statement FROM '^/. (\\w+) ./') FROM pg_prepared_statements").fetchall()
+    app.extensions["pool"].close()
+    assert sorted(name for (name,) in names if name) == prepared
+
+
+@pytest.mark.parametrize("pooled", [True, False], ids=["pooled", "direct"])
+def test_times_are_utc_although_the_database_has_another_zone(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch, pooled: bool
+) -> None:
+    zone = [("Asia/Tokyo",)]
+    monkeypatch.delenv("PGTZ", raising=False)
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        conn.execute(f"ALTER DATABASE {conn.info.dbname} SET timezone TO 'Asia/Tokyo'")
+    with contextlib.ExitStack() as stack:
+        pooler = stack.enter_context(PgBouncer(empty_database)) if pooled else None
+        service = stack.enter_context(Service(pooler.url() if pooler else empty_database))
+        alice = service.client("alice")
+        task_id = alice.create()["id"]
+        operations: list[tuple[Any, ...]] = [
+            ("POST", "", {"title": "Buy bread"}),
+            ("GET", task_id),
+            ("GET", ""),
+            ("PUT", task_id, {}),
+            ("PATCH", f"{task_id}/complete"),
+        ]
+        for operation in operations * 3:
+            if pooler:  # every server connection was last used by somebody with another zone
+                assert pooler.on_each_server("SHOW timezone") == zone * SERVER_CONNECTIONS
+            found = alice.call(*operation).json
+            tasks = found if isinstance(found, list) else [found]
+            assert all(task[time].endswith("+00:00") for task in tasks for time in ("created_at", "updated_at")), tasks
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    """A server that the test may stop and start."""
+    home = Path(tempfile.mkdtemp(prefix="todo_test_"))
+    with Postgres(home) as server:
+        yield server
+    shutil.rmtree(home)
+
+
+def test_a_database_that_is_down_behind_it_is_503_until_it_is_back(postgres: Postgres) -> None:
+    with PgBouncer(postgres.create("todo")) as pooler, Service(pooler.url()) as service, ThreadPoolExecutor(6) as threads:
+        alice = service.client("alice")
+        task_id, workers = alice.create()["id"], both_workers(service)
+        assert at_once(alice, 100) == {200}
+        postgres.stop()
+        operations: list[tuple[Any, ...]] = [
+            ("GET", ""),
+            ("POST", "", {"title": "Buy bread"}),
+            ("GET", task_id),
+            ("PUT", task_id, {"title": "Buy bread"}),
+            ("PATCH", f"{task_id}/complete"),
+            ("DELETE", task_id),
+        ]
+        pending = [threads.submit(alice.call, *operation) for operation in operations]
+        assert service.send("GET", "/health", {}, None).status == 200
+        assert all(is_unavailable(each.result()) for each in pending)  # PgBouncer alone would let the first wait two minutes
+        assert is_unavailable(alice.call("GET"))
+        postgres.start()
+        wait_until(lambda: alice.call("GET").status == 200, "tasks are served again")
+        assert at_once(alice, 100) == {200}
+        assert [task["title"] for task in alice.list()] == ["Buy milk"]
+        assert service.logs("defect") == []
+        assert service.workers() == workers
