@@ -39,6 +39,13 @@ class Key:
         return jwt.encode(kept, self.private, self.alg, {"kid": self.kid, **headers})
 
 
+class QuietServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Clients that hang up early are what some tests are about."""
+
+
 class KeyServer:
     """Runs inside a `with` block. `fetches` counts the requests that came; `answer` may be replaced at any time."""
 
@@ -56,8 +63,7 @@ class KeyServer:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
+        self.http = QuietServer(("127.0.0.1", 0), Handler)
         self.origin = f"http://127.0.0.1:{self.http.server_port}"
         self.jwks_url = f"{self.origin}/api/auth/jwks"
 

@@ -1,7 +1,11 @@
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from dev.postgres import Postgres
 from tests.process.service import Service
 
 
@@ -10,3 +14,12 @@ def service(database_url: str) -> Iterator[Service]:
     """One running service for the tests that do it no harm."""
     with Service(database_url) as service:
         yield service
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    """A server that the test may stop and start."""
+    home = Path(tempfile.mkdtemp(prefix="todo_test_"))
+    with Postgres(home) as server:
+        yield server
+    shutil.rmtree(home)

@@ -1,48 +1,18 @@
 """A database that goes away, comes back or is slow: 503 in the meantime, and nothing to restart afterwards."""
 
-import shutil
 import signal
-import tempfile
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from dev.postgres import Postgres
-from tests.client import ORIGIN, Answer, Client
+from tests.process.load import at_once, both_workers, is_unavailable, locked, lost, writing
 from tests.process.service import Service, wait_until
-from tests.process.test_stop import both_workers, locked, lost, writing
 
 FAST_STOP, CRASH = signal.SIGINT, signal.SIGQUIT
-
-
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    """A server that the test may stop and start."""
-    home = Path(tempfile.mkdtemp(prefix="todo_test_"))
-    with Postgres(home) as server:
-        yield server
-    shutil.rmtree(home)
-
-
-def is_unavailable(answer: Answer) -> bool:
-    """Whether it is the 503 that a page of the frontend's origin can read."""
-    assert answer.status == 503
-    assert answer.json == {"detail": "Service temporarily unavailable"}
-    assert int(answer.headers["Retry-After"]) > 0
-    assert answer.headers["Content-Type"] == "application/json"
-    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
-    return True
-
-
-def at_once(alice: Client, count: int) -> set[int]:
-    """The statuses of so many lists from 16 threads, which make both workers open many connections."""
-    with ThreadPoolExecutor(16) as threads:
-        return {answer.status for answer in threads.map(lambda _: alice.call("GET"), range(count))}
 
 
 def test_an_outage_is_503_for_every_operation_and_ends_without_a_restart(postgres: Postgres) -> None:

@@ -22,8 +22,8 @@ import pytest
 
 from dev.postgres import give_away, unprivileged
 from tests.client import UNSET, Answer, Client, over_http
+from tests.process.load import both_workers, locked
 from tests.process.service import ROOT, Service, free_port, wait_until
-from tests.process.test_stop import both_workers, locked
 
 PAGE = "https://app.example.com"  # the origin that deploy/nginx.conf names
 OTHER_PAGE = "https://evil.example.com"

@@ -23,9 +23,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from dev.postgres import Postgres, give_away, unprivileged
 from tests.client import Answer, Client, config, in_process
+from tests.process.load import at_once, both_workers, is_unavailable
 from tests.process.service import Service, free_port, wait_until
-from tests.process.test_lost_database import at_once, is_unavailable
-from tests.process.test_stop import both_workers
 from todo_api import create_app
 
 SERVER_CONNECTIONS = 5
@@ -274,15 +273,6 @@ def test_times_are_utc_although_the_database_has_another_zone(
             found = alice.call(*operation).json
             tasks = found if isinstance(found, list) else [found]
             assert all(task[time].endswith("+00:00") for task in tasks for time in ("created_at", "updated_at")), tasks
-
-
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    """A server that the test may stop and start."""
-    home = Path(tempfile.mkdtemp(prefix="todo_test_"))
-    with Postgres(home) as server:
-        yield server
-    shutil.rmtree(home)
 
 
 def test_a_database_that_is_down_behind_it_is_503_until_it_is_back(postgres: Postgres) -> None:

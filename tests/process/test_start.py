@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from tests.client import SECRET
+from tests.process.load import both_workers
 from tests.process.service import ROOT, Service, free_port, run_to_end, wait_until
-from tests.process.test_stop import both_workers
 
 REQUIRED = ("BETTER_AUTH_SECRET", "NEON_DATABASE_URL", "BETTER_AUTH_URL")
 PASSWORD = "hunter2"
