@@ -43,7 +43,7 @@ class Pool(ConnectionPool[Connection]):
 
     def __init__(self, config: Config) -> None:
         self.prepare, self.drained = config.prepare, 0.0
-        self.turns: WeakValueDictionary[str | None, threading.Semaphore] = WeakValueDictionary()
+        self.turns: WeakValueDictionary[str, threading.Semaphore] = WeakValueDictionary()
         super().__init__(
             config.database_url,
             connection_class=Connection,
@@ -83,8 +83,8 @@ class Pool(ConnectionPool[Connection]):
             raise
         conn.trusted_until = time.monotonic() + TRUSTED_SECONDS
 
-    def turn(self, user_id: str | None) -> threading.Semaphore:
-        """Lets a user have half of the connections: requests that wait for one locked row keep nobody else waiting."""
+    def turn(self, user_id: str) -> threading.Semaphore:
+        """Lets so many threads pass at once as one user may have connections for changes."""
         return self.turns.get(user_id) or self.turns.setdefault(user_id, threading.Semaphore(self.max_size // 2 or 1))
 
 
@@ -114,14 +114,23 @@ def fetch(name: str, **values: str) -> Row | None:
     pool: Pool = current_app.extensions["pool"]
     if pool.closed:
         pool.open()
-    user_id = g.get("user_id")
-    if not (turn := pool.turn(user_id)).acquire(timeout=POOL_TIMEOUT):
-        raise TooManyRequests("too many requests of one user")
     try:
         with pool.connection() as conn:
-            return conn.execute(current_app.extensions["statements"][name], {**values, "user_id": user_id}).fetchone()
+            return conn.execute(current_app.extensions["statements"][name], {**values, "user_id": g.get("user_id")}).fetchone()
     except psycopg.errors.ReadOnlySqlTransaction as error:
         pool.drain()  # the server has become a standby
         raise psycopg.OperationalError("read-only server") from error
+
+
+def change(name: str, **values: str) -> Row | None:
+    """Like `fetch`, for a statement that waits while someone else holds its row locked.
+
+    A user has at most half of the connections for these, so that many requests for one locked row keep nobody else waiting.
+    """
+    turn = current_app.extensions["pool"].turn(g.user_id)
+    if not turn.acquire(timeout=POOL_TIMEOUT):
+        raise TooManyRequests("too many changes of one user at once")
+    try:
+        return fetch(name, **values)
     finally:
         turn.release()

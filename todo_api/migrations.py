@@ -1,9 +1,11 @@
 """Brings the database's schema up to `sql/migrations/`."""
 
+from typing import Any
+
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from todo_api.db import SQL
+from todo_api.db import SQL, Connection
 
 LOCK = 0x746F646F  # "todo"; any number will do that no other user of the database takes
 APPLIED = "SELECT version FROM schema_migrations"
@@ -29,9 +31,11 @@ def migrate(database_url: str) -> list[str]:
     """
     files = {path.stem: path.read_bytes() for path in sorted((SQL / "migrations").glob("*.sql"))}
     try:
-        with psycopg.connect(database_url, prepare_threshold=None) as conn:
+        # The first look has a deadline, which a pooler without a server needs; a migration may take its time.
+        with Connection.connect(database_url, prepare_threshold=None) as conn:
             if not files.keys() - _applied(conn):
                 return []
+        with psycopg.connect(database_url, prepare_threshold=None) as conn:
             conn.execute("SET LOCAL lock_timeout = '30s'")
             conn.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
             conn.execute(BOOK)
@@ -46,6 +50,6 @@ def migrate(database_url: str) -> list[str]:
         raise SystemExit(f"todo_api cannot use NEON_DATABASE_URL ({place}): {' '.join(str(error).split())}") from None
 
 
-def _applied(conn: psycopg.Connection) -> set[str]:
+def _applied(conn: psycopg.Connection[Any]) -> set[str]:
     known = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone()
     return {version for (version,) in conn.execute(APPLIED)} if known == (True,) else set()

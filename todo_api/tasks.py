@@ -56,19 +56,19 @@ def get_task(task_id: str) -> Response:
 @bp.put("/<task_id:task_id>")
 @login_required
 def update_task(task_id: str) -> Response:
-    return answer(db.fetch("update_task", task_id=task_id, body=body("update_task"), if_match=if_match()))
+    return answer(db.change("update_task", task_id=task_id, body=body("update_task"), if_match=if_match()))
 
 
 @bp.patch("/<task_id:task_id>/complete")
 @login_required
 def toggle_task(task_id: str) -> Response:
-    return answer(db.fetch("toggle_task", task_id=task_id, body=body("toggle_task", required=False), if_match=if_match()))
+    return answer(db.change("toggle_task", task_id=task_id, body=body("toggle_task", required=False), if_match=if_match()))
 
 
 @bp.delete("/<task_id:task_id>")
 @login_required
 def delete_task(task_id: str) -> Response:
-    answer(db.fetch("delete_task", task_id=task_id, if_match=if_match()))
+    answer(db.change("delete_task", task_id=task_id, if_match=if_match()))
     response = Response(status=204)
     del response.headers["Content-Type"]
     return response

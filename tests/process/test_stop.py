@@ -1,5 +1,7 @@
 """Stopping, killing and reloading: what the service has acknowledged is kept, what it has begun is finished."""
 
+import contextlib
+import http.client
 import os
 import signal
 import uuid
@@ -26,6 +28,18 @@ def test_sigterm_lets_a_request_finish(database_url: str, sql: psycopg.Connectio
         assert (patch.result().status, patch.result().json["completed"]) == (200, True)
         assert service.process.wait(60) == 0
     assert sql.execute("SELECT completed FROM tasks WHERE id = %s", [task["id"]]).fetchone() == (True,)
+
+
+def test_sigterm_ends_idle_connections(database_url: str) -> None:
+    with Service(database_url) as service, contextlib.ExitStack() as opened:
+        for _ in range(8):
+            connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
+            opened.callback(connection.close)
+            connection.request("GET", "/health")
+            assert connection.getresponse().read()
+        service.process.terminate()
+        assert service.process.wait(15) == 0  # long before graceful_timeout, when it would give up on them
+        assert {record["level"] for record in service.logs()} == {"INFO"}
 
 
 def test_sigterm_under_load_loses_no_acknowledged_task(database_url: str) -> None:
