@@ -43,9 +43,8 @@ class JsonLogger(Logger):
                 "root": {"level": logging.getLevelName(self.loglevel), "handlers": ["stdout"]},
                 "loggers": {
                     "gunicorn.error": {"propagate": True},
-                    "psycopg.pool": {
-                        "level": "ERROR"
-                    },  # it warns of each attempt to connect; errors.py of each request that failed
+                    # It warns of each attempt to connect; errors.py warns of each request that failed.
+                    "psycopg.pool": {"level": "ERROR"},
                 },
             }
         )

@@ -6,9 +6,11 @@ from typing import Any
 import psycopg
 import pytest
 from flask import Flask
+from psycopg.sql import SQL, Identifier
 
-from tests.client import ORIGIN, SECRET, UNSET, Client, config
+from tests.client import ORIGIN, SECRET, UNSET, Client, config, in_process
 from todo_api import create_app
+from todo_api.migrations import migrate
 from todo_api.tokens import sign
 
 CALLS: list[tuple[str, str, Any]] = [
@@ -170,6 +172,25 @@ def test_a_defect_shows_nothing(app: Flask, alice: Client, caplog: pytest.LogCap
     assert any("list_tasks" in frame for frame in record["frames"])
     assert "secret_column" not in str(record)
     assert record["exc_info"] is None
+
+
+def test_a_server_that_became_a_standby_is_a_503_and_left_at_once(empty_database: str) -> None:
+    migrate(empty_database)
+    app = create_app(config(empty_database))
+    alice = Client(in_process(app), "alice")
+    read_only = "ALTER DATABASE {} SET default_transaction_read_only = {}"
+    try:
+        with psycopg.connect(empty_database, autocommit=True) as conn:
+            database = Identifier(conn.info.dbname)
+            conn.execute(SQL(read_only).format(database, SQL("on")))
+            answer = alice.call("POST", body={"title": "x"})
+            assert (answer.status, answer.json) == (503, {"detail": "Service temporarily unavailable"})
+            conn.execute("SET default_transaction_read_only = off")
+            conn.execute(SQL(read_only).format(database, SQL("off")))
+        # The connection that took the place of the first may have been made too early, and leaves with the next answer.
+        assert 201 in [alice.call("POST", body={"title": "x"}).status for _ in range(3)]
+    finally:
+        app.extensions["pool"].close()
 
 
 def test_a_lost_database_is_a_503(alice: Client, caplog: pytest.LogCaptureFixture) -> None:
