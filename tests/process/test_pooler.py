@@ -23,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from dev.postgres import Postgres, give_away, unprivileged
 from tests.client import Answer, Client, config, in_process
-from tests.process.load import at_once, both_workers, is_unavailable
+from tests.process.load import at_once, both_workers, every_operation, is_unavailable
 from tests.process.service import Service, free_port, wait_until
 from todo_api import create_app
 
@@ -281,15 +281,7 @@ def test_a_database_that_is_down_behind_it_is_503_until_it_is_back(postgres: Pos
         task_id, workers = alice.create()["id"], both_workers(service)
         assert at_once(alice, 100) == {200}
         postgres.stop()
-        operations: list[tuple[Any, ...]] = [
-            ("GET", ""),
-            ("POST", "", {"title": "Buy bread"}),
-            ("GET", task_id),
-            ("PUT", task_id, {"title": "Buy bread"}),
-            ("PATCH", f"{task_id}/complete"),
-            ("DELETE", task_id),
-        ]
-        pending = [threads.submit(alice.call, *operation) for operation in operations]
+        pending = [threads.submit(alice.call, *operation) for operation in every_operation(task_id)]
         assert service.send("GET", "/health", {}, None).status == 200
         assert all(is_unavailable(each.result()) for each in pending)  # PgBouncer alone would let the first wait two minutes
         assert is_unavailable(alice.call("GET"))
