@@ -27,6 +27,7 @@ from todo_api.config import Config
 from todo_api.logs import JsonFormatter
 
 load_dotenv(Path(__file__).with_name(".env"))
+settings = Config.from_env(os.environ)
 
 
 class JsonLogger(Logger):
@@ -87,7 +88,8 @@ class PoliteWorker(GeventWorker):
 
 # A connection costs a greenlet, not a thread: hundreds of slow clients, or of requests that wait for a locked row, stop nobody.
 worker_class = PoliteWorker
-workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+bind = settings.bind
+workers = settings.workers
 # The master imports the application and migrates, once, and ends if it cannot: a worker that fails is started again for ever.
 preload_app = True
 keepalive = 75  # seconds; longer than the 60 for which proxies keep a connection
@@ -96,7 +98,7 @@ graceful_timeout = 25
 control_socket_disable = True
 limit_request_line = 8190  # bytes, the most there is: the longest valid user_id and search take 5,500
 logger_class = JsonLogger
-loglevel = "debug" if Config.from_env(os.environ).debug else "info"
+loglevel = "debug" if settings.debug else "info"
 
 
 def worker_exit(_: Arbiter, __: Worker) -> None:

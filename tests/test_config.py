@@ -52,6 +52,9 @@ def test_all_problems_are_named_at_once() -> None:
         ("DB_PREPARE", "maybe", "auto or on or off"),
         ("DB_POOL_SIZE", "0", "whole number"),
         ("DB_POOL_SIZE", "many", "whole number"),
+        ("PORT", "65536", "whole number"),
+        ("PORT", "tcp://10.0.0.1:80", "whole number"),
+        ("WEB_CONCURRENCY", "0", "whole number"),
     ],
 )
 def test_a_malformed_variable_is_named_without_its_value(name: str, value: str, expected: str) -> None:
@@ -63,6 +66,13 @@ def test_a_malformed_variable_is_named_without_its_value(name: str, value: str, 
 
 def test_a_secret_counts_in_bytes() -> None:
     assert Config.from_env({**GOOD, "BETTER_AUTH_SECRET": "ü" * 16}).secret == "ü" * 16
+
+
+@pytest.mark.parametrize(
+    ("env", "bind"), [({}, "127.0.0.1:8000"), ({"PORT": " "}, "127.0.0.1:8000"), ({"PORT": "10000"}, "0.0.0.0:10000")]
+)
+def test_a_platforms_port_is_open_to_its_network(env: dict[str, str], bind: str) -> None:
+    assert Config.from_env({**GOOD, **env}).bind == bind
 
 
 def test_origins_are_normalised() -> None:

@@ -26,6 +26,8 @@ class Config:
     issuer: str  # `iss` of tokens signed with those keys
     audience: str  # and their `aud`
     debug: bool
+    bind: str  # address and port of the server
+    workers: int  # its processes
     pool_size: int  # connections of one worker process
     prepare: str  # statements: "auto" (not behind a transaction pooler), "on" or "off"
 
@@ -41,11 +43,12 @@ class Config:
         def read(name: str, parse: Callable[[str], Any], default: str | None = None) -> Any:
             value = env.get(name, "").strip() or default
             try:
-                return parse(value) if value else problems.append(f"{name} is not set")
+                return problems.append(f"{name} is not set") if value is None else value and parse(value)
             except ValueError as error:
                 problems.append(f"{name} {error}")
 
         origins = read("BETTER_AUTH_URL", _origins) or ("http://unknown",)
+        port = read("PORT", _number, "")
         config = cls(
             secret=read("BETTER_AUTH_SECRET", _secret),
             database_url=read("NEON_DATABASE_URL", database_url.normalise),
@@ -54,7 +57,9 @@ class Config:
             issuer=read("BETTER_AUTH_ISSUER", str, origins[0]),
             audience=read("BETTER_AUTH_AUDIENCE", str, origins[0]),
             debug=read("DEBUG", _one_of("true", "false", "1", "0"), "false") in ("true", "1"),
-            pool_size=read("DB_POOL_SIZE", _count, "8"),
+            bind=f"0.0.0.0:{port}" if port else "127.0.0.1:8000",  # a platform's proxy is elsewhere
+            workers=read("WEB_CONCURRENCY", _number, "2"),
+            pool_size=read("DB_POOL_SIZE", _number, "8"),
             prepare=read("DB_PREPARE", _one_of("auto", "on", "off"), "auto"),
         )
         if problems:
@@ -94,7 +99,7 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
-def _count(value: str) -> int:
-    if not re.fullmatch("[1-9][0-9]{0,3}", value):
-        raise ValueError("must be a whole number from 1 to 9999")
+def _number(value: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,4}", value) or int(value) > 65535:
+        raise ValueError("must be a whole number from 1 to 65535")
     return int(value)

@@ -50,6 +50,7 @@ class Service:
             "BETTER_AUTH_ISSUER": "",
             "BETTER_AUTH_AUDIENCE": "",
             "DEBUG": "",
+            "PORT": "",
             "DB_POOL_SIZE": "",
             "DB_PREPARE": "",
             "WEB_CONCURRENCY": "2",

@@ -1,6 +1,7 @@
 """Starting: what is wrong is said in one line, and the schema is brought up to date once."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -43,6 +44,8 @@ def test_missing_variables_end_it_with_one_line_that_names_them(database_url: st
         ({"BETTER_AUTH_URL": f"https://app.example.com/{PASSWORD}"}, "BETTER_AUTH_URL must be one or more origins"),
         ({"DEBUG": PASSWORD}, "DEBUG must be true or false"),
         ({"DB_POOL_SIZE": PASSWORD}, "DB_POOL_SIZE must be a whole number"),
+        ({"PORT": PASSWORD}, "PORT must be a whole number"),
+        ({"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY must be a whole number"),
         ({"DEBUG": PASSWORD, "BETTER_AUTH_SECRET": PASSWORD}, "DEBUG"),
     ],
 )
@@ -50,6 +53,14 @@ def test_a_bad_setting_ends_it_with_one_line_that_names_it(database_url: str, en
     line = only_line(run_to_end(database_url, **env))
     assert complaint in line
     assert all(name in line for name in env)
+
+
+@pytest.mark.parametrize(("port", "bind"), [("", "127.0.0.1:8000"), ("10000", "0.0.0.0:10000")])
+def test_gunicorn_listens_where_a_platform_says(database_url: str, port: str, bind: str) -> None:
+    service = Service(database_url, PORT=port)
+    command = [*service.command[:4], "--print-config"]
+    printed = subprocess.run(command, check=True, cwd=ROOT, env=service.env, capture_output=True, text=True, timeout=60).stdout
+    assert re.findall(r"^bind += (.*)", printed, re.MULTILINE) == [f"['{bind}']"]
 
 
 @pytest.mark.parametrize(
