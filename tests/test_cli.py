@@ -14,6 +14,12 @@ def test_a_token_opens_the_door(app: Flask, alice: Client) -> None:
     assert alice.call("GET", headers={"Authorization": f"Bearer {token}"}).status == 200
 
 
+def test_a_token_is_signed_with_the_current_secret_while_it_is_replaced() -> None:
+    new = create_app(config("postgresql://127.0.0.1:1/none", BETTER_AUTH_SECRET_PREVIOUS=SECRET[::-1]))
+    token = new.test_cli_runner().invoke(args=["token", "--user", "alice"]).output.strip()
+    assert jwt.decode(token, SECRET, ["HS256"])["sub"] == "alice"
+
+
 def test_a_token_needs_a_user_and_a_time(app: Flask) -> None:
     runner = app.test_cli_runner()
     assert "--user" in runner.invoke(args=["token"]).output

@@ -41,6 +41,7 @@ def test_all_problems_are_named_at_once() -> None:
     [
         ("BETTER_AUTH_SECRET", "x" * 31, "shorter than 32 bytes"),
         ("BETTER_AUTH_SECRET", "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYI\n-----END PUBLIC KEY-----", "PEM"),
+        ("BETTER_AUTH_SECRET_PREVIOUS", "x" * 31, "shorter than 32 bytes"),
         ("BETTER_AUTH_URL", "localhost:3000", "https://app.example.com"),
         ("BETTER_AUTH_URL", "http://localhost:3000/api/auth", "without a path"),
         ("BETTER_AUTH_URL", "*", "origins"),
@@ -88,8 +89,11 @@ def test_debug(value: str, expected: bool) -> None:
 
 
 def test_its_repr_holds_no_secret() -> None:
-    text = repr(Config.from_env({**GOOD, "NEON_DATABASE_URL": "postgresql://u:hunter2@h/db"}))
+    text = repr(
+        Config.from_env({**GOOD, "BETTER_AUTH_SECRET_PREVIOUS": SECRET[::-1], "NEON_DATABASE_URL": "postgresql://u:hunter2@h/db"})
+    )
     assert SECRET not in text
+    assert SECRET[::-1] not in text
     assert "hunter2" not in text
 
 

@@ -352,6 +352,33 @@ def test_a_published_key_opens_the_door(server: KeyServer, alice: Client, bob: C
         federated.extensions["pool"].close()
 
 
+@pytest.mark.parametrize(
+    ("claims", "status", "detail"),
+    [
+        ({}, 200, None),
+        ({"exp": 1}, 401, "Token has expired"),
+        ({"exp": None}, 200, None),
+        ({"nbf": 4102444800}, 401, "Invalid or malformed token"),
+        ({"sub": None}, 401, "Token missing user identifier"),
+    ],
+    ids=str,
+)
+def test_while_a_secret_is_replaced_the_previous_is_as_good(
+    alice: Client, app: Flask, claims: dict[str, Any], status: int, detail: str | None
+) -> None:
+    new, leaked = "new" * 11, "leaked" * 6
+    replacing = create_app(config(app.extensions["pool"].conninfo, BETTER_AUTH_SECRET=new, BETTER_AUTH_SECRET_PREVIOUS=SECRET))
+    client = Client(in_process(replacing), alice.user_id)
+    try:
+        for secret in (new, SECRET):
+            answer = client.call("GET", headers={"Authorization": f"Bearer {token({'sub': alice.user_id, **claims}, secret)}"})
+            assert (answer.status, answer.json) == (status, {"detail": detail} if detail else [])
+        answer = client.call("GET", headers={"Authorization": f"Bearer {token({'sub': alice.user_id, **claims}, leaked)}"})
+        assert (answer.status, answer.json) == (401, {"detail": "Invalid or malformed token"})
+    finally:
+        replacing.extensions["pool"].close()
+
+
 def test_issuer_audience_and_address_can_be_set(server: KeyServer) -> None:
     verifier = Verifier(
         config(

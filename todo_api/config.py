@@ -20,6 +20,7 @@ class Config:
     """What the service can be told; `.env.example` explains each variable."""
 
     secret: str = field(repr=False)  # of HS256 tokens, at least 32 bytes in UTF-8
+    previous_secret: str = field(repr=False)  # accepted too while that is replaced; "" if there is none
     database_url: str = field(repr=False)  # as libpq takes it
     origins: tuple[str, ...]  # what CORS allows, without trailing slashes; the first is the Better Auth server
     jwks_url: str  # where that server publishes its keys
@@ -51,6 +52,7 @@ class Config:
         port = read("PORT", _number, "")
         config = cls(
             secret=read("BETTER_AUTH_SECRET", _secret),
+            previous_secret=read("BETTER_AUTH_SECRET_PREVIOUS", _secret, ""),
             database_url=read("NEON_DATABASE_URL", database_url.normalise),
             origins=origins,
             jwks_url=read("BETTER_AUTH_JWKS_URL", _url, f"{origins[0]}/api/auth/jwks"),

@@ -27,10 +27,11 @@ def sign(user_id: str, secret: str, minutes: float) -> str:
 
 
 class Verifier:
-    """Checks tokens: HS256 with the shared secret alone, asymmetric algorithms with published keys of their own type."""
+    """Checks tokens: HS256 with the shared secrets alone, asymmetric algorithms with published keys of their own type."""
 
     def __init__(self, config: Config) -> None:
-        self.secret, self.issuer, self.audience = config.secret, config.issuer, config.audience
+        self.secret, self.previous_secret = config.secret, config.previous_secret or config.secret
+        self.issuer, self.audience = config.issuer, config.audience
         self.keys = KeyStore(config.jwks_url)
         self.remembered: dict[bytes, tuple[str, float]] = {}  # by digest of the token: user id, Unix time until which it holds
         self.lock = threading.Lock()
@@ -67,7 +68,11 @@ class Verifier:
                 raise jwt.InvalidKeyError("not published")
             claims = decode(key, [alg], {**options, "require": ["exp"]}, issuer=self.issuer, audience=self.audience)
         else:
-            claims = decode(self.secret, ["HS256"], {**options, "verify_aud": False})
+            options["verify_aud"] = False
+            try:
+                claims = decode(self.secret, ["HS256"], options)
+            except jwt.InvalidSignatureError:
+                claims = decode(self.previous_secret, ["HS256"], options)
         if "exp" in claims and int(claims["exp"]) <= time.time():
             raise jwt.ExpiredSignatureError
         return claims

@@ -45,6 +45,7 @@ class Service:
         settings = {
             "NEON_DATABASE_URL": database_url,
             "BETTER_AUTH_SECRET": SECRET,
+            "BETTER_AUTH_SECRET_PREVIOUS": "",
             "BETTER_AUTH_URL": ORIGIN,
             "BETTER_AUTH_JWKS_URL": "",
             "BETTER_AUTH_ISSUER": "",
