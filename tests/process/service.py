@@ -58,11 +58,12 @@ class Service:
         }
         self.env = {**os.environ, **settings, **env}
         self.command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{self.port}", *arguments]
+        self.options: dict[str, Any] = {"cwd": ROOT}  # of Popen
         self.send = over_http(self.port)
 
     def __enter__(self) -> Self:
         self.output = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.env, stdout=self.output, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(self.command, env=self.env, stdout=self.output, stderr=subprocess.STDOUT, **self.options)
         try:
             wait_until(self.is_up, "gunicorn is up")
         except AssertionError:

@@ -1,0 +1,151 @@
+"""What `deploy/` and docs/deploy.md say, done."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dev.postgres import WHEEL, unprivileged
+from tests.client import Client, config, in_process, over_http
+from tests.key_server import KeyServer
+from tests.process.load import lost, writing
+from tests.process.service import ROOT, Service
+from todo_api import create_app
+from todo_api.migrations import migrate
+
+
+class Image:
+    """The steps of deploy/Dockerfile, with a new virtual environment in place of its Python."""
+
+    def __init__(self, folder: Path, python: str) -> None:
+        self.app = folder / "app"
+        self.app.mkdir()
+        subprocess.run([python, "-m", "venv", folder / "python"], check=True)
+        self.env = {**os.environ, "PATH": f"{folder}/python/bin:{os.environ['PATH']}"}
+        text = (ROOT / "deploy" / "Dockerfile").read_text().replace("\\\n", "")
+        self.steps = [line.partition(" ")[::2] for line in text.splitlines()]
+        for step, words in self.steps:
+            if step == "RUN":
+                subprocess.run(words, shell=True, check=True, cwd=self.app, env=self.env)  # noqa: S602
+            elif step == "COPY":
+                *sources, target = words.split()
+                for source in sources:
+                    copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+                    copy(ROOT / source, self.app / target)
+
+    def command(self, step: str) -> list[str]:
+        """What the step runs, in its exec form."""
+        (words,) = (words for name, words in self.steps if name == step)
+        command: list[str] = json.loads(words.removeprefix("CMD "))
+        return command
+
+
+def runs(python: Path) -> bool:
+    """Whether an unprivileged user can run it: root's own is mostly out of reach."""
+    try:
+        check = "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))"
+        return subprocess.run([python, "-c", check], check=False, capture_output=True, cwd="/", **unprivileged()).returncode == 0
+    except PermissionError:
+        return False
+
+
+@pytest.fixture
+def image() -> Iterator[Image]:
+    python = next(filter(runs, (Path(sys.base_prefix, "bin", "python3"), Path("/usr/bin/python3"))), None)
+    if not python:
+        pytest.skip("no Python that an unprivileged user can run")
+    with tempfile.TemporaryDirectory(prefix="todo_image_") as folder:
+        Path(folder).chmod(0o755)
+        yield Image(Path(folder), str(python))
+
+
+def test_the_image_serves_as_nobody_and_knows_its_health(image: Image, database_url: str) -> None:
+    service = Service(database_url)
+    service.command = image.command("CMD")
+    required = {name: service.env[name] for name in ("BETTER_AUTH_SECRET", "NEON_DATABASE_URL", "BETTER_AUTH_URL")}
+    here = {"GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{service.port}"}  # PORT alone would open it to the network
+    service.env = {"PATH": image.env["PATH"], "WEB_CONCURRENCY": "2", "PORT": str(service.port), **here, **required}
+    service.options = {"cwd": image.app, **unprivileged()}
+
+    def healthy(port: int) -> bool:
+        env = {**service.env, "PORT": str(port)}
+        return subprocess.run(image.command("HEALTHCHECK"), check=False, capture_output=True, env=env).returncode == 0
+
+    with service, KeyServer() as other:
+        other.answer = other.say(503, b"")
+        assert service.client("alice").create()
+        assert healthy(service.port)
+        assert not healthy(other.http.server_port)
+        assert service.stop() == 0
+        assert not healthy(service.port)
+
+
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd is not installed")
+    units = [tmp_path / f"todo_api.{kind}" for kind in ("service", "socket")]
+    for unit in units:
+        text = (ROOT / "deploy" / unit.name).read_text()
+        unit.write_text(text.replace("/opt/todo_api/.venv/bin/gunicorn", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", *units], check=False, capture_output=True, text=True)  # noqa: S607
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "todo_api" in line]) == (0, [])
+
+
+def activated(database_url: str, listener: socket.socket, notify: Path) -> Service:
+    """The service as systemd starts it: it inherits the open socket, and says when it is ready."""
+    service = Service(database_url, LISTEN_FDS="1", NOTIFY_SOCKET=str(notify))
+    service.command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@" 3<&0', "sh", *service.command]
+    service.options["stdin"] = listener
+    service.send = over_http(listener.getsockname()[1])
+    return service
+
+
+def test_a_restart_behind_systemds_socket_refuses_nobody(database_url: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        with activated(database_url, listener, tmp_path / "notify") as old, ExitStack() as running:
+            assert systemd.recv(100).startswith(b"READY=1\n")
+            alice = old.client(f"alice-{uuid.uuid4()}")
+            with writing(alice) as writes:
+                assert old.stop() == 0
+                running.enter_context(activated(database_url, listener, tmp_path / "notify"))
+                writes.wait_for_more()
+    assert (writes.refusals, writes.broken) == ([], [])
+    assert lost(database_url, alice, writes) == set()
+
+
+def commands(heading: str) -> str:
+    """What this section of docs/deploy.md says to run."""
+    section = (ROOT / "docs" / "deploy.md").read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return "".join(re.findall("^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE))
+
+
+def test_a_backup_restores_every_task(
+    database_url: str, empty_database: str, sql: psycopg.Connection, alice: Client, tmp_path: Path
+) -> None:
+    tasks = [alice.create("Buy milk", description="日本語"), alice.create("Buy bread", completed=True)]
+    urls = {"NEON_DATABASE_URL": database_url, "NEW_DATABASE_URL": empty_database}
+    # Tools that are newer than the server make a dump that it does not understand; older ones refuse.
+    tools = f"{WHEEL}/bin:" if WHEEL.name.endswith(str(sql.info.server_version // 10_000)) else ""
+    env = {**os.environ, "PATH": f"{tools}{os.environ['PATH']}", **urls}
+    subprocess.run(["bash", "-euc", commands("Backup and restore")], check=True, cwd=tmp_path, env=env)  # noqa: S607
+    assert migrate(empty_database) == []
+    app = create_app(config(empty_database))
+    restored = Client(in_process(app), alice.user_id)
+    assert restored.list() == tasks
+    assert restored.create()["id"] > tasks[-1]["id"]
+    app.extensions["pool"].close()
