@@ -126,5 +126,5 @@ def test_a_plan_reads_one_range_of_the_key_and_sorts_nothing(file: Path, crowded
 
 
 def test_the_databases_log_can_name_the_file() -> None:
-    assert statement(SQL / "get_task.sql").startswith(b"/* get_task */ ")
+    assert statement(SQL / "get_task.sql").startswith(b"SELECT /* get_task */ ")
     assert b"--" not in statement(SQL / "get_task.sql")
