@@ -8,6 +8,9 @@ help: ## Show this list
 run: $(VENV)/installed ## Serve on http://127.0.0.1:8000 with an embedded PostgreSQL (PORT=9000 for another port)
 	@$(BIN)/python -m dev.demo
 
+psql: $(VENV)/installed ## Open psql on the data of `make run` (ARGS="-f sql/inspect/server.sql" to run a file)
+	@$(BIN)/python -m dev.psql $(ARGS)
+
 test: $(VENV)/installed ## Run the tests (ARGS="-k create" to choose)
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
@@ -45,4 +48,4 @@ $(VENV)/installed: requirements.txt requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help run test test-better-auth test-document test-browser fuzz lint format clean
+.PHONY: help run psql test test-better-auth test-document test-browser fuzz lint format clean

@@ -11,8 +11,6 @@ import hashlib
 import http.client
 import os
 import secrets
-import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +27,7 @@ from todo_api.tokens import sign
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".demo"
+DATABASE = "todo"
 DAY = 24 * 60  # minutes
 
 BANNER = """
@@ -44,9 +43,9 @@ Paste that line, then try:
     curl {base}/api/alice/tasks -H "Authorization: Bearer $TOKEN"
     curl {base}/health
 
-psql on its data:
+psql on its data, while it runs:
 
-    {psql}
+    make psql
 """
 
 
@@ -60,11 +59,11 @@ def main() -> None:
     port = _free(os.environ.get("PORT") or "8000")
     with contextlib.suppress(KeyboardInterrupt):
         if os.environ.get("NEON_DATABASE_URL"):
-            _serve(port, "psql")
+            _serve(port)
         else:
-            with Postgres(_data()) as postgres:
-                os.environ["NEON_DATABASE_URL"] = postgres.create("todo")
-                _serve(port, "psql" if shutil.which("psql") else str(postgres.bin / "psql"))
+            with Postgres(data()) as postgres:
+                os.environ["NEON_DATABASE_URL"] = postgres.create(DATABASE)
+                _serve(port)
 
 
 def _free(port: str) -> str:
@@ -89,14 +88,14 @@ def _secret() -> str:
     return path.read_text()
 
 
-def _data() -> Path:
+def data() -> Path:
     """Below the project; for root, whose server runs as a user that may not enter root's folders, below /var/lib."""
     if os.geteuid() != 0:
         return STATE / "postgres"
     return Path("/var/lib/todo_api") / hashlib.sha256(str(ROOT).encode()).hexdigest()[:16]
 
 
-def _serve(port: str, psql: str) -> None:
+def _serve(port: str) -> None:
     command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{port}"]
     # In a session of its own, so that Ctrl-C reaches this process alone, which then stops gunicorn and PostgreSQL in turn.
     gunicorn = subprocess.Popen(command, cwd=ROOT, start_new_session=True, preexec_fn=die_with_parent)
@@ -105,9 +104,7 @@ def _serve(port: str, psql: str) -> None:
             time.sleep(0.1)
         if gunicorn.poll() is None:
             token = sign("alice", os.environ["BETTER_AUTH_SECRET"], DAY)
-            url = os.environ["NEON_DATABASE_URL"]
-            shown = f'{shlex.quote(psql)} "{url}"' if "/todo_pg_" in url else f'{psql} "$NEON_DATABASE_URL"'
-            print(BANNER.format(base=f"http://127.0.0.1:{port}", token=token, psql=shown), flush=True)
+            print(BANNER.format(base=f"http://127.0.0.1:{port}", token=token), flush=True)
         if gunicorn.wait():
             raise SystemExit(gunicorn.returncode)
     finally:

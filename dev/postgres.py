@@ -67,6 +67,11 @@ def binaries(home: Path) -> Path:
     return folder
 
 
+def psql() -> str:
+    """The path of psql: the installed one, else that of the wheel."""
+    return shutil.which("psql") or str(WHEEL / "bin" / "psql")
+
+
 class Postgres:
     """A server whose files live in `home`; as a context manager it runs inside the block.
 
@@ -74,13 +79,12 @@ class Postgres:
     """
 
     def __init__(self, home: Path, *settings: str) -> None:
-        self.home = home
+        self.home, self.data = home, home / "data"
         self.settings = [*settings, "listen_addresses="]
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.bin = binaries(self.home)
-        self.data = self.home / "data"
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         give_away(self.home, self.data)
         if not (self.data / "PG_VERSION").exists():

@@ -1,18 +1,15 @@
 """The files of `sql/`: in psql, and in the eyes of the planner."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from dev.postgres import WHEEL
 from tests.client import Client
+from tests.psql import check_head, psql
 from todo_api.db import SETTINGS, SQL, statement
 
 FILES = sorted(SQL.glob("*.sql"))
@@ -35,41 +32,29 @@ VALUES = {
 LIST = {name: VALUES[name] for name in ("status", "search", "after", "offset", "limit")}
 
 
-def psql(url: str, file: Path, **variables: str) -> str:
-    """What psql prints for the file, without headings."""
-    command = [shutil.which("psql") or str(WHEEL / "bin/psql"), url, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
-    options = [word for name, value in variables.items() for word in ("-v", f"{name}={value}")]
-    env = {**os.environ, "PGTZ": "UTC", "PGCLIENTENCODING": "UTF8"}
-    done = subprocess.run([*command, *options, "-f", str(file)], check=False, capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def parameters(file: Path) -> dict[str, str]:
     return {name: VALUES[name] for name in re.findall(r":'(\w+)'", file.read_text())}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_file_runs_in_psql_as_its_header_says(file: Path, database_url: str) -> None:
-    head = [line for line in file.read_text().splitlines() if line.startswith("--")]
-    assert re.match(r"-- [A-Z]\w+ ", head[0])
-    (line,) = (line for line in head if line.startswith("-- Try it: "))
-    assert line.endswith(f"-f sql/{file.name}")
-    assert set(re.findall(r"-v (\w+)=", line)) == set(parameters(file))
+    check_head(file)
     psql(database_url, file, **parameters(file))
 
 
 def test_psql_prints_what_the_api_returns(alice: Client, database_url: str) -> None:
     task = alice.create('tïtle "q" ✓', description="a\nb")
     assert (
-        json.loads(psql(database_url, SQL / "list_tasks.sql", **{**LIST, "user_id": alice.user_id}).rstrip("|"))
+        json.loads(psql(database_url, SQL / "list_tasks.sql", "-At", **{**LIST, "user_id": alice.user_id}).rstrip("|"))
         == alice.list()
         == [task]
     )
 
 
 def test_values_are_quoted_by_psql_too(alice: Client, database_url: str) -> None:
-    assert json.loads(psql(database_url, SQL / "list_tasks.sql", **{**LIST, "user_id": "x' OR 'a' = 'a"}).rstrip("|")) == []
+    assert (
+        json.loads(psql(database_url, SQL / "list_tasks.sql", "-At", **{**LIST, "user_id": "x' OR 'a' = 'a"}).rstrip("|")) == []
+    )
 
 
 @pytest.mark.parametrize("file", BOUND, ids=lambda file: file.stem)
@@ -126,5 +111,5 @@ def test_a_plan_reads_one_range_of_the_key_and_sorts_nothing(file: Path, crowded
 
 
 def test_the_databases_log_can_name_the_file() -> None:
-    assert statement(SQL / "get_task.sql").startswith(b"/* get_task */ ")
+    assert statement(SQL / "get_task.sql").startswith(b"SELECT /* get_task */ ")
     assert b"--" not in statement(SQL / "get_task.sql")

@@ -47,7 +47,7 @@ class Pool(ConnectionPool[Connection]):
         super().__init__(
             config.database_url,
             connection_class=Connection,
-            kwargs={"autocommit": True, "prepare_threshold": None, "client_encoding": "utf8"},
+            kwargs={"autocommit": True, "client_encoding": "utf8", "fallback_application_name": "todo_api"},
             configure=self.set_up,
             check=self.look_at,
             min_size=1,
@@ -96,10 +96,11 @@ def init_app(app: Flask, config: Config) -> None:
 
 
 def statement(path: Path) -> bytes:
-    """The file for psycopg: psql's `:'name'` becomes `%(name)s`, and the file's name leads, for the database's own log."""
+    """The file for psycopg: psql's `:'name'` becomes `%(name)s`, and the file's name follows its first word, for the
+    database's log and statistics: PostgreSQL 18 drops a comment in front."""
     text = re.sub(r"^ *--.*\n", "", path.read_text(), flags=re.MULTILINE).strip()
     text = re.sub(r":'(\w+)'", r"%(\1)s", text.replace("%", "%%"))
-    return f"/* {path.stem} */ {text}".encode()
+    return re.sub(r"^\w+", rf"\g<0> /* {path.stem} */", text).encode()
 
 
 def fetch(name: str, **values: str) -> Row | None:

@@ -79,7 +79,7 @@ def lost(database_url: str, alice: Client, writes: Writes) -> set[int]:
 
 def locked(sql: psycopg.Connection) -> bool:
     """Whether a toggle waits for a row."""
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND starts_with(query, '/* toggle_task */')"
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%/* toggle_task */%'"
     return bool(sql.execute(f"{waiting} AND datname = current_database()").fetchone())
 
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +22,6 @@ from tests.process.service import ROOT, Service, free_port, wait_until
 # What the developer, or the make that runs the tests, has set must not reach the demo.
 SETTINGS = ("BETTER_AUTH_SECRET", "NEON_DATABASE_URL", "BETTER_AUTH_URL", "BETTER_AUTH_JWKS_URL", "DEBUG")
 MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
-DATABASE = "postgresql://"
 
 
 class Demo:
@@ -34,19 +32,18 @@ class Demo:
         self.port = port or free_port()
         self.output = folder.parent / f"output-{self.port}"
         # The folder's virtual environment is the one that runs the tests: there is nothing to install, whatever its age.
-        settings = [f"PORT={self.port}", "VENV=.venv", "--old-file=.venv/installed"]
-        self.command = [str(shutil.which("make")), "run", *settings]
+        self.make = [str(shutil.which("make")), f"PORT={self.port}", "VENV=.venv", "--old-file=.venv/installed"]
         self.env = {**os.environ, **dict.fromkeys((*SETTINGS, *MAKE), ""), **env}
 
     def __enter__(self) -> Self:
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                self.command, cwd=self.folder, env=self.env, stdout=output, stderr=output, start_new_session=True
+                [*self.make, "run"], cwd=self.folder, env=self.env, stdout=output, stderr=output, start_new_session=True
             )
         try:
-            wait_until(lambda: self.printed(DATABASE) or self.process.poll() is not None, "the demo is up", 60)
+            wait_until(lambda: self.printed("make psql") or self.process.poll() is not None, "the demo is up", 60)
             assert self.process.poll() is None, self.output.read_text()
-            self.socket = Path(re.findall("host=([^&]+)", self.printed(DATABASE)[0])[0])
+            self.socket = Path(self.psql("-Atc 'SHOW unix_socket_directories'").strip())
         except BaseException:
             self.__exit__()
             raise
@@ -64,6 +61,19 @@ class Demo:
     def paste(self, *lines: str) -> str:
         """What a shell prints after these lines."""
         done = subprocess.run(["bash", "-c", "\n".join(lines)], check=True, capture_output=True, text=True)  # noqa: S607
+        return done.stdout
+
+    def run(self, target: str, arguments: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+        """What `make` says to this target, once it has ended."""
+        command = [*self.make, target, f"ARGS={arguments}"]
+        return subprocess.run(
+            command, check=False, cwd=self.folder, env={**self.env, **env}, capture_output=True, text=True, timeout=60
+        )
+
+    def psql(self, arguments: str, **env: str) -> str:
+        """What `make psql` prints."""
+        done = self.run("psql", arguments, **env)
+        assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
     def alice(self) -> Client:
@@ -86,6 +96,15 @@ def processes(*places: Path) -> list[str]:
         with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
             found.append(f"{(process / 'cmdline').read_bytes().decode(errors='replace')} {(process / 'cwd').readlink()}")
     return [each for each in found if any(str(place) in each for place in places)]
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The only line that a command that failed has printed, apart from make's own."""
+    assert done.returncode > 0
+    assert done.stdout == ""
+    line, *made_by_make = done.stderr.splitlines()
+    assert all("make" in line for line in made_by_make)
+    return line
 
 
 def data_of_root(folder: Path) -> Path:
@@ -124,23 +143,51 @@ def test_a_fresh_clone_runs_and_finds_its_tasks_again(clone: Path) -> None:
         assert alice.call("PUT", task["id"], {"title": "Buy rye bread"}).json["title"] == "Buy rye bread"
         assert alice.call("PATCH", f"{task['id']}/complete").json["completed"] is True
         assert alice.call("DELETE", task["id"]).status == 204
-        assert "Buy milk" in demo.paste(f"{demo.printed(DATABASE)[0]} -c 'table tasks'")
+        assert "Buy milk" in demo.psql("-v user_id=alice -f sql/inspect/user_tasks.sql")
         demo.process.terminate()
         assert demo.ends()
-    with Demo(clone, PATH="/nowhere") as demo:  # so that it has to name the psql of the wheel
+    with Demo(clone, PATH="/nowhere") as demo:  # so that psql has to be that of the wheel
         assert json.loads(demo.paste(*demo.printed("TOKEN="), demo.printed("curl")[1])) == [create]
         assert demo.alice().list() == [create]
-        data = Path(demo.paste(f"{demo.printed(DATABASE)[0]} -Atc 'show data_directory'").strip())
+        data = Path(demo.psql("-Atc 'SHOW data_directory'").strip())
         assert data.parent in (clone / ".demo" / "postgres", data_of_root(clone))
         os.killpg(demo.process.pid, signal.SIGINT)  # as Ctrl-C does
         assert demo.ends()
 
 
 def test_a_port_in_use_ends_it_with_one_line_that_names_it(clone: Path, service: Service) -> None:
-    demo = Demo(clone, service.port)  # where the other one answers GET /health too
-    done = subprocess.run(demo.command, check=False, cwd=clone, env=demo.env, capture_output=True, text=True, timeout=60)
-    assert done.returncode > 0
-    assert done.stdout == ""
-    line, *made_by_make = done.stderr.splitlines()
-    assert str(service.port) in line
-    assert all("make" in line for line in made_by_make)
+    done = Demo(clone, service.port).run("run")  # where the other one answers GET /health too
+    assert str(service.port) in one_line(done)
+
+
+def test_psql_without_a_database_says_in_one_line_what_to_do(clone: Path) -> None:
+    assert "make run" in one_line(Demo(clone).run("psql"))
+    secret = "postgres://me:s3cret@a b/todo"
+    line = one_line(Demo(clone, NEON_DATABASE_URL=secret).run("psql"))
+    assert line.startswith("NEON_DATABASE_URL ")
+    assert "s3cret" not in line
+
+
+def test_psql_takes_the_database_of_the_environment_and_shows_nobody_its_password(clone: Path) -> None:
+    (clone / "arguments.sql").write_text(
+        "SELECT current_database();\n\\! tr '\\0' ' ' < /proc/$PPID/cmdline; echo; echo $PGPASSWORD\n"
+    )
+    with Demo(clone) as demo:
+        url = f"postgresql+asyncpg://postgres:s3cret@/postgres?host={demo.socket}&ssl=prefer"
+        database, arguments, password = demo.psql("-At -f arguments.sql", NEON_DATABASE_URL=url).splitlines()
+        assert (database, password) == ("postgres", "s3cret")
+        assert str(demo.socket) in arguments
+        assert "s3cret" not in arguments
+        demo.process.terminate()
+        assert demo.ends()
+
+
+def test_psql_is_not_misled_by_what_a_killed_server_leaves(clone: Path) -> None:
+    with Demo(clone) as demo:
+        data = Path(demo.psql("-Atc 'SHOW data_directory'").strip())
+        os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        wait_until(lambda: not processes(data), "the server is gone")
+        assert (data / "postmaster.pid").exists()
+        assert "make run" in one_line(demo.run("psql"))
+        demo.process.terminate()
+        assert demo.ends()

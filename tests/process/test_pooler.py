@@ -242,7 +242,7 @@ def test_on_a_direct_connection_each_statement_is_prepared_once(database_url: st
         alice.create()
         alice.list()
     with app.extensions["pool"].connection() as conn:
-        names = conn.execute("SELECT substring(statement FROM '^/. (\\w+) ./') FROM pg_prepared_statements").fetchall()
+        names = conn.execute("SELECT substring(statement FROM '^\\w+ /. (\\w+) ./') FROM pg_prepared_statements").fetchall()
     app.extensions["pool"].close()
     assert sorted(name for (name,) in names if name) == prepared
 

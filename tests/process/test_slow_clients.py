@@ -56,7 +56,7 @@ def test_many_requests_for_a_locked_row_stop_nobody(service: Service, alice: Cli
     bob = service.client(f"bob-{uuid.uuid4()}")
     path = f"{alice.create()['id']}/complete"
     waiting = (
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND starts_with(query, '/* toggle_task */')"
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%/* toggle_task */%'"
         " AND datname = current_database()"
     )
     with (

@@ -1,0 +1,11 @@
+-- Lists the constraints, first those that rows may break which are older: VALIDATE CONSTRAINT holds them against all rows.
+-- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/constraints.sql
+SELECT
+    relname AS table,
+    conname AS constraint,
+    CASE WHEN convalidated THEN '' ELSE 'NOT VALID' END AS state,
+    pg_get_constraintdef(pg_constraint.oid) AS definition
+FROM pg_constraint
+JOIN pg_stat_user_tables ON relid = conrelid
+WHERE schemaname = current_schema() AND (contype <> 'n' OR NOT convalidated) -- PostgreSQL 18 lists every NOT NULL
+ORDER BY convalidated, relname, conname;

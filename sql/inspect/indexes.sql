@@ -1,0 +1,16 @@
+-- Measures each index: its size, and how often it is used. One that is not valid is left over from a CREATE INDEX CONCURRENTLY.
+-- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/indexes.sql
+-- When bytes_per_row has grown, REINDEX INDEX CONCURRENTLY gives the space back.
+SELECT
+    indexrelname AS index,
+    stat.relname AS table,
+    pg_size_pretty(pg_relation_size(indexrelid)) AS size,
+    round(pg_relation_size(indexrelid) / nullif(greatest(reltuples, 0), 0)) AS bytes_per_row,
+    idx_scan AS scans,
+    idx_tup_read AS rows_read,
+    CASE WHEN indisvalid THEN '' ELSE 'NOT VALID' END AS state
+FROM pg_stat_user_indexes AS stat
+JOIN pg_index USING (indexrelid)
+JOIN pg_class ON oid = indexrelid
+WHERE schemaname = current_schema()
+ORDER BY pg_relation_size(indexrelid) DESC, indexrelname;

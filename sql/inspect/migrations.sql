@@ -1,0 +1,5 @@
+-- Lists the migrations that the database has had; the last should be the last file of sql/migrations/.
+-- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/migrations.sql
+SELECT version, date_trunc('second', applied_at AT TIME ZONE 'UTC') AS applied_utc
+FROM schema_migrations
+ORDER BY version;

@@ -1,0 +1,20 @@
+-- Sums up the server and the database: the first look when something is wrong.
+-- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/server.sql
+-- Counters run since counted_since_utc, if that is known. At 100 wraparound_percent stops all writing; autovacuum acts at 10.
+SELECT
+    current_setting('server_version') AS version,
+    date_trunc('second', pg_postmaster_start_time() AT TIME ZONE 'UTC') AS up_since_utc,
+    CASE WHEN pg_is_in_recovery() THEN 'standby, read-only' ELSE 'primary' END AS kind,
+    datname AS database,
+    pg_size_pretty(pg_database_size(datname)) AS size,
+    numbackends AS connections,
+    date_trunc('second', stats_reset AT TIME ZONE 'UTC') AS counted_since_utc,
+    xact_commit AS commits,
+    xact_rollback AS rollbacks,
+    deadlocks,
+    round(100.0 * blks_hit / nullif(blks_hit + blks_read, 0), 1) AS cache_hit_percent,
+    pg_size_pretty(temp_bytes) AS temporary_files,
+    round(100 * age(datfrozenxid) / 2147483648.0, 1) AS wraparound_percent
+FROM pg_stat_database
+JOIN pg_database USING (datname)
+WHERE datname = current_database() \gx

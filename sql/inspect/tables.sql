@@ -1,0 +1,22 @@
+-- Measures each table: rows and dead rows, size on disk, and how well it is kept.
+-- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/tables.sql
+-- All counts are estimates. unused_percent is the part of the table that no row fills: the fillfactor of tasks alone makes 10, and
+-- a few rows say nothing. hot_percent is the part of the updates that left the indexes alone, which should be near 100.
+SELECT
+    stat.relname AS table,
+    greatest(reltuples, 0)::bigint AS rows,
+    n_dead_tup AS dead_rows,
+    pg_size_pretty(pg_table_size(relid)) AS size,
+    pg_size_pretty(pg_indexes_size(relid)) AS indexes,
+    round(100 * greatest(1 - reltuples * (28 + width) / nullif(pg_relation_size(relid), 0), 0)) AS unused_percent,
+    round(100.0 * n_tup_hot_upd / nullif(n_tup_upd, 0)) AS hot_percent,
+    seq_scan AS full_scans,
+    date_trunc('second', greatest(last_vacuum, last_autovacuum) AT TIME ZONE 'UTC') AS vacuumed_utc,
+    date_trunc('second', greatest(last_analyze, last_autoanalyze) AT TIME ZONE 'UTC') AS analyzed_utc
+FROM pg_stat_user_tables AS stat
+JOIN pg_class ON oid = relid
+CROSS JOIN LATERAL (
+    SELECT sum(avg_width * (1 - null_frac)) AS width FROM pg_stats WHERE schemaname = stat.schemaname AND tablename = stat.relname
+) AS columns
+WHERE schemaname = current_schema()
+ORDER BY pg_total_relation_size(relid) DESC;
