@@ -39,7 +39,7 @@ def psql(url: str, file: Path, **variables: str) -> str:
     """What psql prints for the file, without headings."""
     command = [shutil.which("psql") or str(WHEEL / "bin/psql"), url, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
     options = [word for name, value in variables.items() for word in ("-v", f"{name}={value}")]
-    env = {**os.environ, "PGTZ": "UTC", "PGCLIENTENCODING": "UTF8"}
+    env = {"PGTZ": "UTC", **os.environ, "PGCLIENTENCODING": "UTF8"}
     done = subprocess.run([*command, *options, "-f", str(file)], check=False, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
