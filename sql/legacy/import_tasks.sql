@@ -1,0 +1,137 @@
+-- Copies the tasks of the FastAPI backend from its table `task` into `tasks`, as they are; times without a zone are taken as UTC.
+-- Try it: psql "$NEON_DATABASE_URL" -f sql/legacy/import_tasks.sql
+--
+-- It happens as a whole or not at all. The old table is only read; changes of `tasks` wait meanwhile, 2 s for 100,000 tasks.
+-- Run again, it brings over what is new, and what was changed there but not here. What was made, changed or deleted here stays;
+-- what was deleted there stays here and is named. `imported_tasks` remembers what was copied: drop it with the old table.
+--
+-- What cannot come is named too. Mend it in the old table and run this again, for instance:
+--   UPDATE task SET title = 'Untitled' WHERE btrim(coalesce(title, ''), E' \t\r\n') = '';
+--   UPDATE task SET description = concat_ws(E'\n', title, description), title = left(title, 200) WHERE char_length(title) > 200;
+--   UPDATE task SET description = left(description, 1000) WHERE char_length(description) > 1000;
+--   UPDATE task SET completed = false WHERE completed IS NULL;
+--   UPDATE task SET created_at = coalesce(updated_at, now() AT TIME ZONE 'UTC') WHERE created_at IS NULL;
+--   UPDATE task SET updated_at = created_at WHERE updated_at IS NULL;
+--   UPDATE task SET user_id = 'their owner' WHERE char_length(coalesce(user_id, '')) NOT BETWEEN 1 AND 255;
+--   UPDATE task SET id = nextval(pg_get_serial_sequence('tasks', 'id')) WHERE id = 7;
+-- A task that was changed there but also here, or deleted here, comes once it is deleted here and forgotten:
+--   DELETE FROM imported_tasks WHERE id = 7;
+--
+-- Going back is starting the old backend. What was made here meanwhile follows with these; changes of older tasks stay here.
+--   SET TimeZone = 'UTC';
+--   INSERT INTO task (id, user_id, title, description, completed, created_at, updated_at)
+--   SELECT id, user_id, title, description, completed, created_at, updated_at
+--   FROM tasks LEFT JOIN imported_tasks USING (user_id, id) WHERE content IS NULL;
+--   SELECT setval(pg_get_serial_sequence('task', 'id'), max(id)) FROM task;
+--
+-- From another database: pg_dump "$OLD_DATABASE_URL" -O -x -t task | psql "$NEON_DATABASE_URL" comes first.
+-- From a table of another name: -v source=old.tasks. One that is called `tasks` makes way before `flask migrate`:
+--   CREATE SCHEMA old; ALTER TABLE tasks SET SCHEMA old;
+\set ON_ERROR_STOP on
+\set QUIET on
+\if :{?source}
+\else
+    \set source task
+\endif
+
+BEGIN;
+SET LOCAL client_min_messages = warning;
+SET LOCAL lock_timeout = '5s';
+SET LOCAL statement_timeout = 0;
+SET LOCAL TimeZone = 'UTC';  -- in which naive times become absolute ones
+LOCK TABLE tasks IN SHARE ROW EXCLUSIVE MODE;
+
+CREATE TABLE IF NOT EXISTS imported_tasks (user_id text, id bigint, content text NOT NULL, PRIMARY KEY (user_id, id));
+COMMENT ON TABLE imported_tasks IS 'MD5 of what import_tasks.sql copied, to tell later whether a task was changed there or here';
+
+CREATE TEMPORARY TABLE found ON COMMIT DROP AS
+WITH old AS (
+    SELECT id, user_id, title, description, completed, created_at::timestamptz, updated_at::timestamptz FROM :source
+)
+SELECT
+    old.*,
+    new.content,
+    CASE
+        WHEN fault IS NOT NULL THEN 'left out'
+        WHEN here.content = new.content THEN 'already here'
+        WHEN here.content IS NULL AND copy.content IS NULL THEN 'copied'
+        WHEN here.content = copy.content AND here.updated_at < old.updated_at THEN 'updated'
+        WHEN here.content IS NULL AND copy.content = new.content THEN 'deleted here'
+        WHEN copy.content = new.content THEN 'changed here'
+        ELSE 'left out'
+    END AS verdict,
+    coalesce(
+        fault,
+        CASE
+            WHEN copy.content IS NULL THEN 'another task of the user has this id here'
+            WHEN here.content IS NULL THEN 'changed there, but deleted here'
+            WHEN here.content <> copy.content THEN 'changed there, but here too'
+            ELSE 'changed there, but not later than here'
+        END
+    ) AS reason
+FROM old
+CROSS JOIN LATERAL (SELECT md5(json_build_array(title, description, completed, created_at, updated_at)::text)) AS new (content)
+CROSS JOIN LATERAL (
+    SELECT string_agg(rule, ', ')
+    FROM (VALUES
+        ('id below 1 or over 2^53', id BETWEEN 1 AND 9007199254740991),
+        ('user_id missing, empty or over 255 characters', char_length(user_id) BETWEEN 1 AND 255),
+        ('title missing or blank', btrim(title, E' \t\r\n') <> ''),
+        ('title over 200 characters', char_length(coalesce(title, '')) <= 200),
+        ('description over 1000 characters', char_length(coalesce(description, '')) <= 1000),
+        ('completed missing', completed IS NOT NULL),
+        ('created_at missing or infinite', isfinite(created_at)),
+        ('updated_at missing or infinite', isfinite(updated_at))
+    ) AS rules (rule, kept)
+    WHERE kept IS NOT TRUE
+) AS faults (fault)
+LEFT JOIN imported_tasks AS copy USING (user_id, id)
+LEFT JOIN (
+    SELECT user_id, id, updated_at, md5(json_build_array(title, description, completed, created_at, updated_at)::text) AS content
+    FROM tasks
+) AS here USING (user_id, id);
+
+INSERT INTO tasks (id, user_id, title, description, completed, created_at, updated_at)
+SELECT id, user_id, title, description, completed, created_at, updated_at
+FROM found
+WHERE verdict IN ('copied', 'updated')
+ORDER BY user_id, id
+ON CONFLICT (user_id, id) DO UPDATE
+SET title = excluded.title, description = excluded.description, completed = excluded.completed,
+    created_at = excluded.created_at, updated_at = excluded.updated_at, version = tasks.version + 1;
+
+INSERT INTO imported_tasks (user_id, id, content)
+SELECT user_id, id, content
+FROM found
+WHERE verdict IN ('copied', 'updated', 'already here')
+ON CONFLICT (user_id, id) DO UPDATE SET content = excluded.content WHERE imported_tasks.content <> excluded.content;
+
+-- Ids that were left out are passed too, so that their rows can still come when they are mended.
+SELECT setval(sequence, greatest(nextval(sequence), (SELECT max(id) FROM found WHERE id <= 9007199254740991)))
+FROM pg_get_serial_sequence('tasks', 'id') AS sequence
+\gset
+
+SELECT
+    count(*) AS "read",
+    count(*) FILTER (WHERE verdict = 'copied') AS "copied",
+    count(*) FILTER (WHERE verdict = 'updated') AS "updated",
+    count(*) FILTER (WHERE verdict = 'already here') AS "already here",
+    count(*) FILTER (WHERE verdict = 'changed here') AS "changed here",
+    count(*) FILTER (WHERE verdict = 'deleted here') AS "deleted here",
+    count(*) FILTER (WHERE verdict = 'left out') AS "left out"
+FROM found;
+
+SELECT id, user_id, reason AS note FROM found WHERE verdict = 'left out'
+UNION ALL
+SELECT id, user_id, 'deleted there, still here'
+FROM imported_tasks
+JOIN tasks USING (user_id, id)
+LEFT JOIN found USING (user_id, id)
+WHERE found.id IS NULL
+UNION ALL
+SELECT NULL, NULL, format('column %I has no place here', attname)
+FROM pg_attribute
+WHERE attrelid = :'source'::regclass AND attnum > 0 AND NOT attisdropped
+  AND attname NOT IN ('id', 'user_id', 'title', 'description', 'completed', 'created_at', 'updated_at')
+ORDER BY id, user_id;
+COMMIT;
