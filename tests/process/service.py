@@ -40,8 +40,9 @@ class Service:
     Every variable of the service is set here, empty where it is not given: a developer's `.env` has no say.
     """
 
-    def __init__(self, database_url: str, *arguments: str, **env: str) -> None:
+    def __init__(self, database_url: str, *arguments: str, release: str | Path = ROOT, **env: str) -> None:
         self.port = free_port()
+        self.release = release
         settings = {
             "NEON_DATABASE_URL": database_url,
             "BETTER_AUTH_SECRET": SECRET,
@@ -60,7 +61,9 @@ class Service:
 
     def __enter__(self) -> Self:
         self.output = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.env, stdout=self.output, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            self.command, cwd=self.release, env=self.env, stdout=self.output, stderr=subprocess.STDOUT
+        )
         try:
             wait_until(self.is_up, "gunicorn is up")
         except AssertionError:
