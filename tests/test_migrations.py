@@ -1,3 +1,4 @@
+import shutil
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -8,6 +9,7 @@ import pytest
 
 from tests.client import Client, config, in_process
 from tests.process.load import every_operation
+from tests.process.test_pooler import PgBouncer
 from todo_api import create_app, db, migrations
 from todo_api.migrations import migrate
 
@@ -20,10 +22,26 @@ def test_it_works(empty_database: str) -> None:
         assert conn.execute("SELECT version FROM schema_migrations ORDER BY version").fetchall() == [(file,) for file in files]
 
 
-def test_sixteen_at_once_apply_each_file_once(empty_database: str) -> None:
+@pytest.fixture
+def with_an_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The names of the migrations, and of one that needs to be outside of a transaction."""
+    shutil.copytree(db.SQL / "migrations", tmp_path / "migrations")
+    index = "CREATE INDEX CONCURRENTLY tasks_title ON tasks (user_id, title)"
+    (tmp_path / "migrations/9001_index.sql").write_text(f"-- No transaction\n{index};\nCOMMENT ON INDEX tasks_title IS 'x';\n")
+    monkeypatch.setattr(migrations, "SQL", tmp_path)
+    return sorted(path.stem for path in (tmp_path / "migrations").iterdir())
+
+
+def test_sixteen_at_once_apply_each_file_once(empty_database: str, with_an_index: list[str]) -> None:
     with ThreadPoolExecutor(16) as threads:
         applied = list(threads.map(migrate, [empty_database] * 16))
-    assert sorted(chain(*applied)) == sorted(path.stem for path in (db.SQL / "migrations").glob("*.sql"))
+    assert sorted(chain(*applied)) == with_an_index
+
+
+def test_sixteen_at_once_behind_a_pooler_apply_each_file_once(empty_database: str, with_an_index: list[str]) -> None:
+    with PgBouncer(empty_database) as pooler, ThreadPoolExecutor(16) as threads:
+        applied = list(threads.map(migrate, [pooler.url()] * 16))
+    assert sorted(chain(*applied)) == with_an_index
 
 
 def test_a_file_that_fails_leaves_nothing_of_itself(empty_database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
