@@ -60,6 +60,17 @@ def test_a_file_that_fails_leaves_nothing_of_itself(empty_database: str, monkeyp
         assert conn.execute("SELECT version FROM schema_migrations").fetchall() == [("0001_good",)]
 
 
+def test_a_lock_that_is_never_free_ends_it(
+    empty_database: str, with_an_index: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "PATIENCE", 0)
+    with psycopg.connect(empty_database) as conn:
+        conn.execute("SELECT pg_advisory_xact_lock(%s)", [migrations.LOCK])
+        with pytest.raises(SystemExit, match="lock timeout"):
+            migrate(empty_database)
+    assert migrate(empty_database) == with_an_index
+
+
 def test_a_newer_schema_is_left_alone(empty_database: str) -> None:
     migrate(empty_database)
     with psycopg.connect(empty_database) as conn:
