@@ -64,9 +64,9 @@ def over_http(port: int, timeout: float = 30) -> Send:
 
 
 def token(claims: Mapping[str, Any], secret: str = SECRET, algorithm: str = "HS256") -> str:
-    """A token that lives a minute, unless the claims say otherwise; a claim of None is left out."""
+    """A token that lives an hour, unless the claims say otherwise; a claim of None is left out."""
     now = int(time.time())
-    claims = {"iat": now, "exp": now + 60, **claims}
+    claims = {"iat": now, "exp": now + 3600, **claims}
     return jwt.encode({name: value for name, value in claims.items() if value is not None}, secret, algorithm)
 
 

@@ -37,9 +37,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @contextlib.contextmanager
-def new_database() -> Iterator[str]:
+def new_database(server: str = "") -> Iterator[str]:
     """The URL of an empty database, which is dropped afterwards."""
-    server = os.environ["TEST_DATABASE_URL"]
+    server = server or os.environ["TEST_DATABASE_URL"]
     name = f"todo_test_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))

@@ -57,20 +57,10 @@ def test_values_are_quoted_by_psql_too(alice: Client, database_url: str) -> None
     )
 
 
-@pytest.mark.parametrize("file", BOUND, ids=lambda file: file.stem)
-def test_a_statement_is_bound_to_the_user(file: Path) -> None:
-    text = file.read_text()
-    assert re.search(r"user_id = :'user_id'|INSERT INTO tasks \(user_id,[^)]+\)\s+VALUES \(\s*:'user_id'", text)
-    assert "SELECT *" not in text
-
-
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_statement_stays_legal_on_citus(file: Path) -> None:
-    """Functions that are not immutable may not stand in RETURNING, nor volatile ones in UPDATE."""
-    text = file.read_text()
-    returning = re.findall(r"RETURNING ([^;)]+)", text)
-    assert not any("(" in columns for columns in returning)
-    assert "clock_timestamp" not in text
+def test_a_statement_names_its_columns(file: Path) -> None:
+    """A prepared `SELECT *` breaks when a migration adds a column."""
+    assert "*" not in re.sub(r"'[^']*'|--.*", "", file.read_text())
 
 
 @pytest.mark.parametrize("file", sorted(SQL.glob("list_tasks_*.sql")), ids=lambda file: file.stem)

@@ -20,8 +20,9 @@ SQL = Path(__file__).resolve().parent.parent / "sql"
 POOL_TIMEOUT = 3  # seconds to wait for a free connection; gunicorn bounds how many requests may
 DEADLINE = 11  # seconds to wait for an answer; statement_timeout comes first where it can be set
 TRUSTED_SECONDS = 30  # how long after its last use a connection is not asked whether it still works
-# Every statement has one good plan; a plan made anew for each value costs more than it gains.
-SETTINGS = "SET lock_timeout = '5s'; SET statement_timeout = '10s'; SET plan_cache_mode = force_generic_plan"
+# Every statement has one good plan; making one for each value costs more than it gains, but Citus has no other kind.
+SETTINGS = """SET lock_timeout = '5s'; SET statement_timeout = '10s';
+SELECT set_config('plan_cache_mode', 'force_generic_plan', false) WHERE to_regclass('pg_dist_partition') IS NULL"""
 Row = tuple[Any, ...]
 
 

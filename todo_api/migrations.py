@@ -1,13 +1,16 @@
 """Brings the database's schema up to `sql/migrations/`."""
 
+import time
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 
 from todo_api.db import SQL, Connection
 
 LOCK = 0x746F646F  # "todo"; any number will do that no other user of the database takes
+PATIENCE, PAUSE = 60, 2  # seconds to go on trying for a lock, and between two attempts, when requests pass
 APPLIED = "SELECT version FROM schema_migrations"
 BOOK = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -18,7 +21,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 
 def migrate(database_url: str) -> list[str]:
-    """Apply what is missing, in the order of the files' names, in one transaction.
+    """Apply what is missing, in the order of the files' names, each in a transaction of its own.
 
     Any number of processes may do this at once: an advisory lock lets in one after the other. The end of the transaction frees
     it, behind a pooler too.
@@ -29,25 +32,45 @@ def migrate(database_url: str) -> list[str]:
     Raises:
         SystemExit: the database cannot be reached or refuses; one line, without the password.
     """
-    files = {path.stem: path.read_bytes() for path in sorted((SQL / "migrations").glob("*.sql"))}
+    files = {path.stem: path.read_bytes() for path in (SQL / "migrations").glob("*.sql")}
     try:
         # The first look has a deadline, which a pooler without a server needs; a migration may take its time.
         with Connection.connect(database_url, prepare_threshold=None) as conn:
             if not files.keys() - _applied(conn):
                 return []
-        with psycopg.connect(database_url, prepare_threshold=None) as conn:
-            conn.execute("SET LOCAL lock_timeout = '30s'")
-            conn.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-            conn.execute(BOOK)
-            missing = [version for version in files if version not in _applied(conn)]
-            for version in missing:
-                conn.execute(files[version])
-                conn.execute("INSERT INTO schema_migrations (version) VALUES (%s)", [version])
-            return missing
+        with psycopg.connect(database_url, autocommit=True, prepare_threshold=None) as conn:
+            return list(iter(lambda: _apply_next(files, conn, database_url), ""))
     except psycopg.Error as error:
         options = conninfo_to_dict(database_url)
         place = f"{options.get('host') or 'the local socket'}, port {options.get('port') or 5432}"
         raise SystemExit(f"todo_api cannot use NEON_DATABASE_URL ({place}): {' '.join(str(error).split())}") from None
+
+
+def _apply_next(files: dict[str, bytes], conn: psycopg.Connection[Any], database_url: str) -> str:
+    """Apply the first missing file; its name, or "" when none is missing."""
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with conn.transaction():
+                # While a migration waits for its lock, requests wait behind it: less than their own 5 s.
+                conn.execute("SET LOCAL lock_timeout = '1s'")
+                conn.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+                conn.execute(BOOK)
+                version = min(files.keys() - _applied(conn), default="")
+                if not version:
+                    return ""
+                if files[version].startswith(b"-- No transaction"):
+                    with psycopg.connect(database_url, autocommit=True, prepare_threshold=None) as outside:
+                        for statement in files[version].split(b";\n"):
+                            outside.execute(statement)
+                else:
+                    conn.execute(files[version])
+                conn.execute("INSERT INTO schema_migrations (version) VALUES (%s)", [version])
+                return version
+        except (LockNotAvailable, DeadlockDetected):
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(PAUSE)
 
 
 def _applied(conn: psycopg.Connection[Any]) -> set[str]:

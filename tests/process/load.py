@@ -3,7 +3,7 @@
 import contextlib
 import http.client
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,15 +35,19 @@ class Writes:
         wait_until(lambda: len(self.ids) >= enough, "another hundred tasks are created")
 
 
+def create(alice: Client) -> Answer:
+    return alice.call("POST", body={"title": "Buy milk"})
+
+
 @contextlib.contextmanager
-def writing(alice: Client) -> Iterator[Writes]:
+def writing(alice: Client, write_one: Callable[[Client], Answer] = create) -> Iterator[Writes]:
     """Threads that create tasks until the block ends."""
     writes, ended = Writes(), threading.Event()
 
     def write() -> None:
         while not ended.is_set():
             try:
-                answer = alice.call("POST", body={"title": "Buy milk"})
+                answer = write_one(alice)
             except (OSError, http.client.HTTPException) as error:
                 writes.broken.append(error)
                 ended.wait(0.01)  # or refused connections take the processor from whoever must come back
@@ -77,10 +81,10 @@ def lost(database_url: str, alice: Client, writes: Writes) -> set[int]:
         return set(writes.ids) - {task_id for (task_id,) in stored}
 
 
-def locked(sql: psycopg.Connection) -> bool:
-    """Whether a toggle waits for a row."""
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%/* toggle_task */%'"
-    return bool(sql.execute(f"{waiting} AND datname = current_database()").fetchone())
+def locked(sql: psycopg.Connection, text: str = "/* toggle_task */") -> bool:
+    """Whether a statement with this text in it waits for a lock; by default a toggle for its row."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, %s) > 0"
+    return bool(sql.execute(f"{waiting} AND datname = current_database()", [text]).fetchone())
 
 
 def is_unavailable(answer: Answer) -> bool:

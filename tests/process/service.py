@@ -40,7 +40,7 @@ class Service:
     Every variable of the service is set here, empty where it is not given: a developer's `.env` has no say.
     """
 
-    def __init__(self, database_url: str, *arguments: str, **env: str) -> None:
+    def __init__(self, database_url: str, *arguments: str, release: str | Path = ROOT, **env: str) -> None:
         self.port = free_port()
         settings = {
             "NEON_DATABASE_URL": database_url,
@@ -58,7 +58,7 @@ class Service:
         }
         self.env = {**os.environ, **settings, **env}
         self.command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{self.port}", *arguments]
-        self.options: dict[str, Any] = {"cwd": ROOT}  # of Popen
+        self.options: dict[str, Any] = {"cwd": release}  # of Popen
         self.send = over_http(self.port)
 
     def __enter__(self) -> Self:

@@ -1,0 +1,129 @@
+"""Two releases on one database: the next one starts, and migrates, while the old one serves."""
+
+import json
+import shutil
+import subprocess
+import sys
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.client import Answer, Client
+from tests.process.load import every_operation, locked, lost, writing
+from tests.process.service import ROOT, Service, wait_until
+
+INDEX = "DROP INDEX CONCURRENTLY IF EXISTS tasks_title;\nCREATE INDEX CONCURRENTLY tasks_title ON tasks (user_id, title);\n"
+
+
+def next_release(folder: Path, *migrations: str) -> Path:
+    """A copy of the service that has these migrations too."""
+    for name in ("todo_api", "sql"):
+        shutil.copytree(ROOT / name, folder / name)
+    for name in ("wsgi.py", "gunicorn.conf.py"):
+        shutil.copy(ROOT / name, folder)
+    for number, migration in enumerate(migrations, 9001):
+        (folder / f"sql/migrations/{number}_next.sql").write_text(migration)
+    return folder
+
+
+def give_tasks_a_priority(release: Path) -> None:
+    """In its statements and its document: the change that a new field makes."""
+    for file in (release / "sql").glob("*_task*.sql"):
+        text = file.read_text().replace("completed, created_at", "completed, priority, created_at")
+        file.write_text(text.replace("(user_id, title,", "(priority, user_id, title,").replace("VALUES (", "VALUES ('low', "))
+    path = release / "todo_api/openapi.json"
+    document = json.loads(path.read_text())
+    document["components"]["schemas"]["Task"]["properties"]["priority"] = {"type": ["string", "null"]}
+    path.write_text(json.dumps(document))
+
+
+def use(alice: Client) -> Answer:
+    """Each operation once, each answered as it must be; the answer of a create."""
+    answers = [alice.call(*operation) for operation in every_operation(alice.create()["id"])]
+    assert [answer.status for answer in answers] == [200, 201, 200, 200, 200, 204], answers
+    return answers[1]
+
+
+def test_it_works(empty_database: str, tmp_path: Path) -> None:
+    release = next_release(
+        tmp_path,
+        "ALTER TABLE tasks ADD COLUMN priority text",
+        "ALTER TABLE tasks ADD CONSTRAINT tasks_priority CHECK (priority IN ('low', 'high')) NOT VALID",
+        "ALTER TABLE tasks VALIDATE CONSTRAINT tasks_priority",
+        f"-- No transaction\n{INDEX}",
+    )
+    give_tasks_a_priority(release)
+    user = f"alice-{uuid.uuid4()}"
+    with (
+        Service(empty_database, DB_POOL_SIZE="4") as old,
+        writing(old.client(user), use) as before,
+        Service(empty_database, release=release) as new,
+        writing(new.client(user), use) as after,
+    ):
+        before.wait_for_more()
+        after.wait_for_more()
+        assert "priority" not in old.client(user).create()
+        assert new.client(user).create()["priority"] == "low"
+        assert old.stop() == 0
+        after.wait_for_more()
+        assert {record["level"] for each in (old, new) for record in each.logs()} == {"INFO"}
+    assert (before.refusals, after.refusals, after.broken) == ([], [], [])
+    assert lost(empty_database, old.client(user), before) == lost(empty_database, new.client(user), after) == set()
+
+
+@pytest.mark.parametrize(
+    "migration",
+    [
+        "ALTER TABLE tasks ADD COLUMN priority text",
+        "ALTER TABLE tasks ADD CHECK (title <> 'x') NOT VALID",
+        "CREATE INDEX ON tasks (user_id, title)",
+    ],
+)
+def test_a_migration_behind_a_long_transaction_lets_requests_pass(migration: str, empty_database: str, tmp_path: Path) -> None:
+    with (
+        Service(empty_database) as old,
+        psycopg.connect(empty_database) as long,
+        psycopg.connect(empty_database, autocommit=True) as sql,
+        ThreadPoolExecutor(1) as thread,
+        ExitStack() as running,
+    ):
+        long.execute("UPDATE tasks SET title = title WHERE user_id = 'nobody'")
+        new = Service(empty_database, release=next_release(tmp_path, migration))
+        starting = thread.submit(running.enter_context, new)
+        for _ in range(2):
+            wait_until(lambda: locked(sql, migration), "the migration waits for its lock")
+            use(old.client("alice"))
+        assert not starting.done()
+        long.rollback()
+        use(starting.result().client("alice"))
+
+
+@pytest.mark.parametrize("crash", [False, True], ids=["the server goes on", "the server stops too"])
+def test_an_index_whose_making_was_killed_is_made_at_the_next_start(crash: bool, empty_database: str, tmp_path: Path) -> None:
+    state = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('tasks_title')"
+    with (
+        Service(empty_database) as old,
+        psycopg.connect(empty_database) as long,
+        psycopg.connect(empty_database, autocommit=True) as sql,
+        ThreadPoolExecutor(1) as thread,
+        ExitStack() as running,
+    ):
+        long.execute("UPDATE tasks SET title = title WHERE user_id = 'nobody'")
+        new = Service(empty_database, release=next_release(tmp_path, f"-- No transaction: a new one after a failure\n{INDEX}"))
+        killed = subprocess.Popen([sys.executable, "wsgi.py"], cwd=new.release, env=new.env)
+        wait_until(lambda: locked(sql, "CREATE INDEX CONCURRENTLY"), "the index is being made")
+        killed.kill()
+        killed.wait()
+        if crash:
+            sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(query, 'CREATE INDEX')")
+        assert sql.execute(state).fetchone() == (False,)
+        starting = thread.submit(running.enter_context, new)
+        wait_until(lambda: locked(sql, "-- No transaction"), "the next start waits")
+        use(old.client("alice"))
+        long.rollback()
+        use(starting.result().client("alice"))
+        assert sql.execute(state).fetchone() == (True,)
