@@ -17,7 +17,7 @@ def psql(url: str, file: Path, *options: str, time_zone: str = "UTC", **variable
     done = subprocess.run(
         [*command, *settings, "-f", str(file)], check=False, capture_output=True, text=True, env={**os.environ, **session}
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout.strip()
 
 
