@@ -1,19 +1,30 @@
 -- The tasks of a user, newest first, as one JSON array; with a limit also the id after which the next page begins, if there is one.
--- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v status=all -v search= -v after= -v offset=0 -v limit= -f sql/list_tasks_newest_first.sql
+-- `tag` stands for what the list holds, its order apart; when if_none_match names it ('*': any), `tasks` is null and no JSON is made.
+-- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v status=all -v search= -v after= -v offset=0 -v limit= -v if_none_match= -f sql/list_tasks_newest_first.sql
 -- Plan: as list_tasks.sql, backwards.
-WITH page AS NOT MATERIALIZED (
-    SELECT id, user_id, title, description, completed, created_at, updated_at
-    FROM tasks
-    WHERE user_id = :'user_id'
-      AND id < coalesce(nullif(:'after', '')::bigint, 9223372036854775807)
-      AND (:'status' = 'all' OR completed = (:'status' = 'completed'))
-      AND (:'search' = '' OR strpos(lower(title), lower(:'search')) > 0 OR strpos(lower(description), lower(:'search')) > 0)
-    ORDER BY user_id DESC, id DESC
+WITH page AS (
+    SELECT tasks.id, version, task
+    FROM tasks CROSS JOIN LATERAL (SELECT id, user_id, title, description, completed, created_at, updated_at) AS task
+    WHERE tasks.user_id = :'user_id'
+      AND tasks.id < coalesce(nullif(:'after', '')::bigint, 9223372036854775807)
+      AND (:'status' = 'all' OR tasks.completed = (:'status' = 'completed'))
+      AND (:'search' = '' OR strpos(lower(tasks.title), lower(:'search')) > 0 OR strpos(lower(tasks.description), lower(:'search')) > 0)
+    ORDER BY tasks.user_id DESC, tasks.id DESC
     OFFSET :'offset'::bigint
     LIMIT (SELECT nullif(:'limit', '')::bigint + 1)
+),
+read AS (
+    SELECT
+        array_agg(task) AS tasks,
+        array_agg(id) AS ids,
+        count(id)::int AS count,
+        concat_ws('-', count(id), bit_xor(hashint8extended(id, version))) AS tag
+    FROM page
 )
 SELECT
-    array_to_json(array(SELECT page FROM page LIMIT nullif(:'limit', '')::bigint))::text AS tasks,
-    CASE WHEN :'limit' <> '' AND EXISTS (SELECT FROM page OFFSET nullif(:'limit', '')::bigint)
-        THEN (SELECT id FROM page OFFSET nullif(:'limit', '')::bigint - 1 LIMIT 1)
-    END AS last_id;
+    CASE WHEN :'if_none_match' <> '*' AND tag <> ALL (string_to_array(:'if_none_match', ','))
+        THEN coalesce(array_to_json(trim_array(tasks, greatest(count - nullif(:'limit', '')::int, 0)))::text, '[]')
+    END AS tasks,
+    tag,
+    CASE WHEN count > nullif(:'limit', '')::int THEN ids[nullif(:'limit', '')::int] END AS last_id
+FROM read;

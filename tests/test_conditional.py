@@ -3,9 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.client import UNSET, Client
+from tests.test_sql import VALUES, execute
+from todo_api.db import SQL
 
 WRITES: list[tuple[str, str, Any]] = [
     ("PUT", "{id}", {"title": "Buy bread"}),
@@ -132,3 +135,20 @@ def test_of_two_racing_changes_one_wins(alice: Client) -> None:
 def test_fields_come_before_the_tag(alice: Client) -> None:
     task = alice.create()
     assert alice.call("PUT", task["id"], {"title": ""}, headers={"If-Match": '"9"'}).status == 422
+
+
+def test_a_tag_that_only_looks_like_the_lists_is_another(alice: Client) -> None:
+    alice.create()
+    answer = alice.call("GET")
+    look_alike = f'"other,{answer.headers["ETag"][1:-1]},other"'
+    again = alice.call("GET", headers={"If-None-Match": look_alike})
+    assert (again.status, again.body) == (200, answer.body)
+
+
+def test_a_304_costs_no_json(alice: Client, sql: psycopg.Connection) -> None:
+    alice.create()
+    tag = etag(alice, "")[1:-1]
+    for condition, made in [("", True), (tag, False), (f"other,{tag}", False), ("*", False)]:
+        values = {**VALUES, "user_id": alice.user_id, "if_none_match": condition}
+        row = execute(sql, SQL / "list_tasks.sql", values).fetchone()
+        assert row and (row[0] is not None, row[1]) == (made, tag)

@@ -1,7 +1,8 @@
 """What every answer carries, whatever it says: CORS, caching, the request's id."""
 
+import functools
+import random
 import re
-import uuid
 
 from flask import Flask, Response, g, request
 from flask_cors import CORS
@@ -10,6 +11,7 @@ from todo_api.config import Config
 
 PREFLIGHT_SECONDS = 7200  # the most that Chromium keeps
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+Grant = list[tuple[str, str]]  # headers
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -26,29 +28,37 @@ def init_app(app: Flask, config: Config) -> None:
         vary_header=False,  # it leaves out `Vary: Origin` when a single origin is configured
         intercept_exceptions=False,  # errors.py answers each of them, and after_request sees those answers
     )
+    # What flask-cors says to an origin is the same in every answer but those to preflights: it is asked once for each.
+    grants = {origin: _granted(app, origin) for origin in config.origins}
     app.before_request(identify)
-    app.after_request(complete)
+    app.after_request(functools.partial(complete, grants))
+
+
+def _granted(app: Flask, origin: str) -> Grant:
+    with app.test_request_context(headers={"Origin": origin}):
+        headers = app.process_response(app.response_class()).headers
+    return [(name, value) for name, value in headers if name.startswith("Access-Control-")]
 
 
 def identify() -> None:
     """Take the client's id for the request, or make one."""
-    given = request.headers.get("X-Request-Id", "")
-    g.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    given = request.environ.get("HTTP_X_REQUEST_ID", "")
+    g.request_id = given if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
 
 
-def complete(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.request_id
-    response.headers["Vary"] = "Authorization, Origin"
-    response.headers.setdefault("Cache-Control", "no-store")
+def complete(grants: dict[str, Grant], response: Response) -> Response:
+    environ, headers = request.environ, response.headers
+    headers.extend([("X-Request-Id", g.request_id), ("Vary", "Authorization, Origin")])
+    headers.setdefault("Cache-Control", "no-store")
+    if environ["REQUEST_METHOD"] != "OPTIONS":
+        headers.extend(grants.get(environ.get("HTTP_ORIGIN", ""), ()))
     return response
 
 
 def cacheable(response: Response) -> Response:
     """Let the client keep the answer and ask with its ETag whether it still holds: 304 (RFC 9110, section 13.1.2)."""
-    response.add_etag()
     response.headers["Cache-Control"] = "private, no-cache"
-    tag, _ = response.get_etag()
-    if tag and request.if_none_match.contains_weak(tag):
+    if "HTTP_IF_NONE_MATCH" in request.environ and request.if_none_match.contains_weak(str(response.get_etag()[0])):
         response.status_code = 304
         response.set_data(b"")
         del response.headers["Content-Type"], response.headers["Content-Length"]

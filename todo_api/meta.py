@@ -35,4 +35,6 @@ def ready() -> Response:
 
 @bp.get("/openapi.json")
 def openapi() -> Response:
-    return cacheable(Response(contract.DOCUMENT.read_bytes(), mimetype="application/json"))
+    response = Response(contract.DOCUMENT.read_bytes(), mimetype="application/json")
+    response.add_etag()
+    return cacheable(response)

@@ -26,11 +26,11 @@ class TaskId(BaseConverter):
 def create_task() -> Response:
     row = db.fetch("create_task", body=body("create_task"), **parameters("create_task"))
     task, version, task_id, replayed, same = row or abort(500)
-    if not same:
+    if same == b"f":
         abort(422, [{"loc": ["header", "Idempotency-Key"], "msg": "value was used with another body", "type": "idempotency"}])
     response = answer((task, version), 201)
-    response.headers["Location"] = url_for(".get_task", user_id=g.user_id, task_id=task_id)
-    if replayed:
+    response.headers["Location"] = url_for(".get_task", user_id=g.user_id, task_id=(task_id or b"").decode())
+    if replayed == b"t":
         response.headers["Idempotency-Replayed"] = "true"
     return response
 
@@ -40,10 +40,11 @@ def create_task() -> Response:
 def list_tasks() -> Response:
     chosen = parameters("list_tasks")
     by_id = "list_tasks" if chosen["order"] == "asc" else "list_tasks_newest_first"
-    tasks, last_id = db.fetch(by_id if chosen["sort"] == "created" else "list_tasks_sorted", **chosen) or abort(500)
-    response = Response(tasks, mimetype="application/json")
+    name = by_id if chosen["sort"] == "created" else "list_tasks_sorted"
+    tasks, tag, last_id = db.fetch(name, **{**chosen, "if_none_match": if_none_match()}) or abort(500)
+    response = answer((tasks or b"", tag))
     if last_id:
-        response.headers["Link"] = f'<{next_page(chosen, last_id)}>; rel="next"'
+        response.headers["Link"] = f'<{next_page(chosen, last_id.decode())}>; rel="next"'
     return cacheable(response)
 
 
@@ -75,22 +76,29 @@ def delete_task(task_id: str) -> Response:
 
 
 def answer(row: db.Row | None, status: int = 200) -> Response:
-    """The JSON text of a task as the database made it, with its version as the ETag."""
-    task, version = row or abort(404, "Task not found")
-    if task is None:
+    """The JSON as the database made it, with its version as the ETag."""
+    json, version = row or abort(404, "Task not found")
+    if json is None:
         abort(412, "Task has changed since")
-    return Response(str(task), status, {"ETag": f'"{version}"'}, mimetype="application/json")
+    return Response(json, status, {"ETag": f'"{(version or b"").decode()}"'}, content_type="application/json")
 
 
 def if_match() -> str:
     """The versions that the client expects, comma-separated, or "*" for any (RFC 9110, section 13.1.1: weak tags match none)."""
-    tags = request.if_match
-    if "If-Match" not in request.headers or tags.star_tag:
+    if "HTTP_IF_MATCH" not in request.environ or request.if_match.star_tag:
         return "*"
-    return ",".join(tag for tag in tags.as_set() if tag and tag.isdecimal())
+    return ",".join(tag for tag in request.if_match.as_set() if tag and tag.isdecimal())
 
 
-def next_page(chosen: dict[str, str], last_id: int) -> str:
+def if_none_match() -> str:
+    """The tags of lists that the client has, comma-separated, or "*" for any (RFC 9110, section 13.1.2: weak ones match too)."""
+    if "HTTP_IF_NONE_MATCH" not in request.environ:
+        return ""
+    tags = request.if_none_match
+    return "*" if tags.star_tag else ",".join(tag for tag in tags.as_set(include_weak=True) if tag and "," not in tag)
+
+
+def next_page(chosen: dict[str, str], last_id: str) -> str:
     """Where the list goes on (RFC 8288): behind the last task of this page, or by offset in an order that ids do not follow."""
     step = {"after": last_id} if chosen["sort"] == "created" else {"offset": int(chosen["offset"]) + int(chosen["limit"])}
     kept = {name: value for name, value in request.args.items() if name not in ("after", "offset")}
