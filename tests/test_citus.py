@@ -13,7 +13,7 @@ import pytest
 from tests.client import Client, config, in_process
 from tests.conftest import new_database
 from tests.process.load import every_operation
-from tests.test_sql import BOUND, FILES, parameters
+from tests.test_sql import BOUND, FILES, execute, parameters
 from todo_api import create_app
 from todo_api.db import SETTINGS, SQL, statement
 from todo_api.migrations import migrate
@@ -74,7 +74,7 @@ class Reader:
         with self.conn.transaction(force_rollback=True):
             self.conn.execute("SET LOCAL debug_print_parse = on; SET LOCAL client_min_messages = log")
             self.conn.add_notice_handler(lambda notice: printed.append(notice.message_detail or ""))
-            self.conn.execute(statement(file), parameters(file), prepare=True)
+            execute(self.conn, file, parameters(file), prepare=True)
             self.conn.execute("SET LOCAL debug_print_parse = off")
         return parsed(iter(re.findall(r"[{}()\[\]]|(?:\\.|[^\s{}()\[\]])+", printed[0])))
 
@@ -95,7 +95,7 @@ class Reader:
         return {name for node in below(part) for name, kind in self.called(node) if kind in kinds}
 
     def complaints(self, file: Path) -> set[str]:
-        names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", statement(file).decode())))
+        names = statement(file).parameters
         user = {"kind": "PARAM", "paramid": str(names.index("user_id") + 1)} if "user_id" in names else {}
         queries = [node for node in below(self.tree(file)) if node["kind"] == "QUERY"]
         return {complaint for query in queries for complaint in (*self.loose(query, user), *self.refused(query))}
@@ -273,7 +273,7 @@ def citus() -> Iterator[str]:
 @pytest.mark.parametrize("file", BOUND, ids=lambda file: file.stem)
 def test_citus_sends_a_statement_to_one_shard(file: Path, citus: str) -> None:
     with psycopg.connect(citus) as conn:
-        plan = "\n".join(line for (line,) in conn.execute(b"EXPLAIN " + statement(file), parameters(file)))
+        plan = "\n".join(line for (line,) in execute(conn, file, parameters(file), b"EXPLAIN "))
     assert set(re.findall(r"Task Count: \d+", plan)) == {"Task Count: 1"}, plan
 
 

@@ -10,6 +10,7 @@ from psycopg.sql import SQL, Identifier
 
 from tests.client import ORIGIN, SECRET, UNSET, Client, config, in_process
 from todo_api import create_app
+from todo_api.db import Statement
 from todo_api.migrations import migrate
 from todo_api.tokens import sign
 
@@ -160,7 +161,7 @@ def test_a_trailing_slash_is_answered_in_place(alice: Client, method: str, path:
 def test_a_defect_shows_nothing(app: Flask, alice: Client, caplog: pytest.LogCaptureFixture) -> None:
     statements = app.extensions["statements"]
     kept = statements["list_tasks"]
-    statements["list_tasks"] = b"SELECT secret_column"
+    statements["list_tasks"] = Statement(b"defect", b"SELECT secret_column", [])
     try:
         answer = alice.call("GET")
     finally:

@@ -36,9 +36,9 @@ def login_required(view: View) -> View:
 
     @functools.wraps(view)
     def wrapper(user_id: str, **arguments: Any) -> Response:
-        g.user_id = _user_id(_token())
-        if g.user_id != user_id:
-            log.warning("forbidden", extra={"token_user": g.user_id, "path_user": user_id, "method": request.method})
+        g.user_id = token_user = _user_id(_token())
+        if token_user != user_id:
+            log.warning("forbidden", extra={"token_user": token_user, "path_user": user_id, "method": request.method})
             abort(403, "Access forbidden: user_id mismatch")
         return view(**arguments)
 
@@ -46,7 +46,8 @@ def login_required(view: View) -> View:
 
 
 def _token() -> str:
-    scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
+    header: str = request.environ.get("HTTP_AUTHORIZATION", "")
+    scheme, _, token = header.strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         _refuse(MISSING, "no bearer token")
     return token.strip()

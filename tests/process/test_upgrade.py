@@ -114,7 +114,7 @@ def test_an_index_whose_making_was_killed_is_made_at_the_next_start(crash: bool,
     ):
         long.execute("UPDATE tasks SET title = title WHERE user_id = 'nobody'")
         new = Service(empty_database, release=next_release(tmp_path, f"-- No transaction: a new one after a failure\n{INDEX}"))
-        killed = subprocess.Popen([sys.executable, "wsgi.py"], cwd=new.release, env=new.env)
+        killed = subprocess.Popen([sys.executable, "wsgi.py"], env=new.env, **new.options)
         wait_until(lambda: locked(sql, "CREATE INDEX CONCURRENTLY"), "the index is being made")
         killed.kill()
         killed.wait()
