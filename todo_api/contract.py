@@ -8,13 +8,13 @@ from typing import Any
 from flask import Flask, abort, current_app, request
 from gunicorn.http.errors import ParseException
 from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
-from werkzeug.datastructures import Headers, MultiDict
 
 from todo_api.config import Config
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 MAX_BODY = 64 * 1024  # bytes
 SURROGATE = re.compile("[\ud800-\udfff]")
+ENCODER = json.JSONEncoder(ensure_ascii=False)
 Schema = dict[str, Any]
 
 
@@ -24,12 +24,14 @@ class Rule:
     Attributes:
         fields: the schema of each value, by name.
         places: where each of them is looked for, the first element of a problem's `loc`.
+        keys: and under which name, that of a header in WSGI's environment.
         defaults: what a statement gets for a parameter that is absent.
     """
 
     def __init__(self, document: Schema, schema: Schema, places: dict[str, str]) -> None:
         self.fields = _fields(document, schema)
         self.places = places
+        self.keys = {name: name if place == "query" else f"HTTP_{_column(name).upper()}" for name, place in places.items()}
         self.defaults = {_column(name): str(field.get("default", "")) for name, field in self.fields.items()}
         self.validator = Draft202012Validator({**schema, "components": document["components"]}, mask="value")
 
@@ -78,7 +80,7 @@ def body(operation: str, *, required: bool = True) -> str:
         rule.check(fields)
     except ValueError:  # nested deeper than the validator goes
         abort(400, "Body is nested too deeply")
-    return json.dumps(fields, ensure_ascii=False)
+    return ENCODER.encode(fields)
 
 
 def parameters(operation: str) -> dict[str, str]:
@@ -87,8 +89,9 @@ def parameters(operation: str) -> dict[str, str]:
     Answers 422 with every bad one.
     """
     rule: Rule = current_app.extensions["parameters"][operation]
-    sources: dict[str, MultiDict[str, str] | Headers] = {"query": request.args, "header": request.headers}
-    given = {name: text for name, place in rule.places.items() if (text := sources[place].get(name)) is not None}
+    # Looked for before they are asked for: werkzeug makes an HTTPException for each name that is not there.
+    sources = {"query": request.args if request.query_string else {}, "header": request.environ}
+    given = {name: source[key] for name, key in rule.keys.items() if key in (source := sources[rule.places[name]])}
     if given:
         rule.check({name: _typed(rule.fields[name], text) for name, text in given.items()})
     return {**rule.defaults, **{_column(name): text for name, text in given.items()}}
