@@ -151,4 +151,5 @@ def test_a_304_costs_no_json(alice: Client, sql: psycopg.Connection) -> None:
     for condition, made in [("", True), (tag, False), (f"other,{tag}", False), ("*", False)]:
         values = {**VALUES, "user_id": alice.user_id, "if_none_match": condition}
         row = execute(sql, SQL / "list_tasks.sql", values).fetchone()
-        assert row and (row[0] is not None, row[1]) == (made, tag)
+        assert row
+        assert (row[0] is not None, row[1]) == (made, tag)
