@@ -115,6 +115,8 @@ def _fields(document: Schema, schema: Schema) -> dict[str, Schema]:
 
 
 def _read() -> bytes:
+    if request.environ.keys().isdisjoint(("CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING")):
+        return b""
     try:
         raw = request.get_data(cache=False)
     except (OSError, ParseException):  # the client went away, or its chunks are none
