@@ -1,0 +1,74 @@
+"""What README, CONTRIBUTING and docs/ tell people to type, typed."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dev.postgres import psql
+from tests.client import token
+from tests.process.service import ROOT, Service
+from tests.test_legacy import TABLE
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+BLOCKS = [
+    (path, kind, text)
+    for path in DOCUMENTS
+    for kind, text in re.findall(r"^```(sh|sql)\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+]
+# By their first lines, those that are not typed here, and what stands in for it.
+ELSEWHERE = {
+    "make run": "test_demo.py, in a fresh clone",
+    "make test": "whoever runs this",
+    "python3 -m venv .venv": "test_deploy.py, as the image does it",
+    "cd /opt/todo_api": "wants systemd as the first process; test_deploy.py checks the units",
+    "systemctl enable --now todo_api": "the same",
+    "/opt/todo_api/.venv/bin/python -m pip install -r /opt/todo_api/requirements.txt": "the same",
+    "docker build -f deploy/Dockerfile -t todo_api .": "wants Docker; test_deploy.py takes the steps of the Dockerfile",
+    'pg_dump --format=custom --file=todo.dump "$NEON_DATABASE_URL"': "test_deploy.py, on two databases",
+}
+TYPED = [
+    pytest.param(kind, text, id=f"{path.name}: {text.splitlines()[0]}")
+    for path, kind, text in BLOCKS
+    if text.splitlines()[0] not in ELSEWHERE
+]
+
+
+@pytest.mark.parametrize(("kind", "text"), TYPED)
+def test_it_works_as_written(kind: str, text: str, service: Service, empty_database: str, tmp_path: Path) -> None:
+    with psycopg.connect(empty_database) as conn:
+        conn.execute(TABLE)
+    (tmp_path / "psql").symlink_to(psql())
+    here = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "NEON_DATABASE_URL": empty_database,
+        "TOKEN": token({"sub": "alice"}),
+        "PGOPTIONS": "-c client_min_messages=warning",
+    }
+    subprocess.run([Path(sys.prefix, "bin/flask"), "migrate"], check=True, cwd=ROOT, env={**service.env, **here})
+    if kind == "sql":
+        (tmp_path / "text.sql").write_text(text)
+        text = f'psql "$NEON_DATABASE_URL" -v ON_ERROR_STOP=1 -f {tmp_path}/text.sql'
+    text = text.replace(".venv/bin/", f"{sys.prefix}/bin/").replace("127.0.0.1:8000", f"127.0.0.1:{service.port}")
+    text = text.replace("curl ", "curl --fail ")
+    done = subprocess.run(
+        ["/bin/bash", "-euc", text], check=False, cwd=ROOT, env={**service.env, **here}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ERROR" not in done.stderr
+
+
+def test_nothing_is_excused_that_is_not_there() -> None:
+    assert ELSEWHERE.keys() <= {text.splitlines()[0] for _, _, text in BLOCKS}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_files_that_it_names_exist(document: Path) -> None:
+    text = document.read_text()
+    named = re.findall(r"\]\(([\w./-]+)\)", text) + re.findall(r"`((?:deploy|dev|docs|sql|tests|todo_api)/[\w./-]+)`", text)
+    places = [(document.parent / name, ROOT / name) for name in named if "NNNN" not in name]
+    assert [near for near, far in places if not near.exists() and not far.exists()] == []
