@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from flask import Flask
 
 from tests.client import Client
 from tests.psql import check_head, psql
@@ -108,3 +109,8 @@ def test_a_plan_reads_one_range_of_the_key_and_sorts_nothing(file: Path, crowded
 def test_the_databases_log_can_name_the_file() -> None:
     assert statement(SQL / "get_task.sql").text.startswith(b"SELECT /* get_task */ ")
     assert b"--" not in statement(SQL / "get_task.sql").text
+
+
+def test_no_value_is_cut_off_at_u0000(app: Flask) -> None:
+    with app.extensions["pool"].connection() as conn, pytest.raises(psycopg.DataError, match=r"U\+0000"):
+        conn.run(statement(SQL / "get_task.sql"), {"user_id": "alice\0bob", "task_id": "1"})
