@@ -23,7 +23,7 @@ read AS (
 )
 SELECT
     CASE WHEN :'if_none_match' <> '*' AND tag <> ALL (string_to_array(:'if_none_match', ','))
-        THEN coalesce(array_to_json(trim_array(tasks, greatest(count - nullif(:'limit', '')::int, 0)))::text, '[]')
+        THEN coalesce(array_to_json(CASE WHEN count > nullif(:'limit', '')::int THEN trim_array(tasks, 1) ELSE tasks END)::text, '[]')
     END AS tasks,
     tag,
     CASE WHEN count > nullif(:'limit', '')::int THEN ids[nullif(:'limit', '')::int] END AS last_id
