@@ -7,11 +7,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from flask import Flask
 
 from tests.client import Client
 from tests.psql import check_head, psql
-from todo_api.db import SETTINGS, SQL, statement
+from todo_api.db import SETTINGS, SQL, Connection, statement
 
 FILES = sorted(SQL.glob("*.sql"))
 BOUND = [file for file in FILES if file.stem != "ready"]
@@ -111,6 +110,6 @@ def test_the_databases_log_can_name_the_file() -> None:
     assert b"--" not in statement(SQL / "get_task.sql").text
 
 
-def test_no_value_is_cut_off_at_u0000(app: Flask) -> None:
-    with app.extensions["pool"].connection() as conn, pytest.raises(psycopg.DataError, match=r"U\+0000"):
+def test_no_value_is_cut_off_at_u0000(database_url: str) -> None:
+    with Connection.connect(database_url) as conn, pytest.raises(psycopg.DataError, match=r"U\+0000"):
         conn.run(statement(SQL / "get_task.sql"), {"user_id": "alice\0bob", "task_id": "1"})
