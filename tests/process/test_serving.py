@@ -87,3 +87,25 @@ def test_a_body_that_breaks_off_is_the_clients_fault(service: Service) -> None:
     assert chunked(service, alice, b"5\r\nab")[0] == 400
     assert alice.list() == []
     assert service.logs("defect") == []
+
+
+def test_an_answer_is_one_packet(service: Service) -> None:
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        for _ in range(20):
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+            assert f"Content-Length: {len(body)}".encode() in head.split(b"\r\n")
+            assert body
+
+
+def test_no_header_of_a_proxy_is_believed(service: Service) -> None:
+    claims = {
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-For": "8.8.8.8",
+        "SCRIPT_NAME": "/api",
+        "Script-Name": "/api",
+        "Path-Info": "/api",
+    }
+    assert service.send("GET", "/health", claims, None).status == 200
+    for answer in (service.send("GET", "/api/x/tasks", claims, None), service.send("GET", "/api/x/tasks", {}, None)):
+        assert answer.status == 401
