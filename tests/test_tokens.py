@@ -261,6 +261,16 @@ def test_the_first_tokens_share_one_fetch(server: KeyServer, verifier: Verifier)
     assert server.fetches == 1
 
 
+def test_a_fetch_that_ends_while_a_token_looks_for_it_counts(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = keys.KeyStore(f"{server.origin}/api/auth/jwks")
+
+    def end_at_once() -> None:
+        store.keys = keys.parse(keys.download(store.url))
+
+    monkeypatch.setattr(store, "_fetch_in_background", end_at_once)
+    assert store.find("kid-EdDSA", "EdDSA")
+
+
 BROKEN: dict[str, Callable[[KeyServer], Callable[[BaseHTTPRequestHandler], None]]] = {
     "429": lambda server: server.say(429, b"slow down"),
     "500": lambda server: server.say(500, b'{"keys": []}'),

@@ -50,9 +50,10 @@ class KeyStore:
         key = (self.keys or {}).get((kid, alg))
         if key is None or time.monotonic() > self.fetched + STALE_SECONDS:
             fetch = self._fetch_in_background()
-            if key is None and fetch:
-                fetch.wait(FETCH_SECONDS)
-                key = (self.keys or {}).get((kid, alg))
+            if key is None:
+                if fetch:
+                    fetch.wait(FETCH_SECONDS)
+                key = (self.keys or {}).get((kid, alg))  # also when a fetch has ended since the first look
         if self.keys is None:
             raise jwt.PyJWKClientConnectionError("no keys yet")
         return key
