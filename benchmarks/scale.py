@@ -192,7 +192,6 @@ def lists(server_url: str) -> None:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends
     with server("shared_buffers=1GB", "max_wal_size=8GB") as (url, _):
         growth(url, (10_000, int(os.environ.get("TASKS") or 10_000_000)))
         fillfactors(url)
@@ -200,4 +199,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends
     main()
