@@ -123,12 +123,12 @@ def fill(url: str) -> dict[str, list[Any]]:
     return {kind: [(user, sign(user, SECRET, 24 * 60), *ids.get(user, [[]])) for user in users] for kind, users in kinds.items()}
 
 
-def measure(job: dict[str, Any]) -> dict[str, float]:
+def measure(server: Server, job: dict[str, Any]) -> dict[str, float]:
     """What load.py makes of the job. SystemExit with its last line when an answer was wrong."""
-    command = [sys.executable, "-m", "benchmarks.load"]
-    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, check=False, cwd=ROOT)
+    command, text = [sys.executable, "-m", "benchmarks.load"], json.dumps({**job, "port": server.port})
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
-        raise SystemExit(done.stderr.strip().splitlines()[-1])
+        raise SystemExit(f"{server.name}, {job['workload']}: {done.stderr.strip().splitlines()[-1]}")
     result: dict[str, float] = json.loads(done.stdout)
     return result
 
@@ -136,12 +136,7 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
 def progress(done: int, of: int, what: str) -> None:
     """A bar on one line of a terminal, and nothing elsewhere."""
     if sys.stderr.isatty():
-        print(
-            f"\r\x1b[K[{'#' * (30 * done // of):30}] {done}/{of} {what}",
-            end="" if done < of else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"\r\x1b[K[{'#' * (30 * done // of):30}] {done}/{of} {what}", end="\n" * (done == of), file=sys.stderr, flush=True)
 
 
 def compare(url: str, database_pid: int | None) -> list[report.Row]:
@@ -161,8 +156,8 @@ def compare(url: str, database_pid: int | None) -> list[report.Row]:
         for number, (workload, turn, each) in enumerate(turns):
             progress(number, len(turns), f"{workload}: {each.name}")
             pids = {"server_cpu": each.process.pid} | ({"database_cpu": database_pid} if database_pid else {})
-            job = {"port": each.port, "workload": workload, "seconds": seconds, "connections": CONNECTIONS, "users": fill(url)}
-            result = measure({**job, "seed": turn, "pids": pids})
+            job = {"workload": workload, "seed": turn, "seconds": seconds, "connections": CONNECTIONS, "pids": pids}
+            result = measure(each, {**job, "users": fill(url)})
             rows.append({"server": each.name, "workload": workload, "round": turn, "memory": each.memory(), **result})
         progress(len(turns), len(turns), "done")
     return sorted(rows, key=lambda row: names.index(row["server"]))
@@ -186,6 +181,7 @@ def circumstances(url: str, rows: list[report.Row]) -> str:
         f"{name} {report.median(rows, name, rows[0]['workload'], 'memory'):.0f}" for name in report.names(rows, "server")
     )
     generator = statistics.median(row["generator"] for row in rows)
+    others = [row["others"] * row["rate"] / 1e6 for row in rows]
     return "\n".join(
         [
             f"- {os.cpu_count()} cores for servers, database and load, {platform.system()} {platform.machine()}, "
@@ -193,7 +189,8 @@ def circumstances(url: str, rows: list[report.Row]) -> str:
             f"{os.environ.get('LATENCY_MS') or 0} ms away",
             f"- {CONNECTIONS} keep-alive connections, 2 processes each, rounds: {1 + max(row['round'] for row in rows)} of "
             f"{os.environ.get('SECONDS') or 3} s: medians, and of the ratios in the same round the median (least to greatest)",
-            f"- the load itself takes {generator:.0f} µs of processor a request, the same for all",
+            f"- the load itself takes {generator:.0f} µs of processor a request, the same for all; what else ran on the machine "
+            f"(as the proxy of LATENCY_MS does) took {statistics.median(others):.1f} cores, at most {max(others):.1f}",
             f"- MB of memory (PSS): {memory}",
             f"- {', '.join(packages)}",
         ]

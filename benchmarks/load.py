@@ -39,7 +39,7 @@ class Request:
     times: int = 1
 
     def right(self, head: bytes, body: bytes) -> bool:
-        return head.split(b" ", 2)[1] == self.status and body.count(self.text) == self.times
+        return head.split(b" ", 2)[1:2] == [self.status] and body.count(self.text) == self.times
 
 
 def requests(workload: str, users: dict[str, list[Any]], rng: random.Random) -> Iterator[Request]:
@@ -87,6 +87,12 @@ def cpu(pid: int) -> float:
     return used / sysconf("SC_CLK_TCK")
 
 
+def busy() -> float:
+    """Seconds of processor that the whole machine has used."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return (sum(fields) - fields[3] - fields[4]) / sysconf("SC_CLK_TCK")  # without idle and iowait
+
+
 class Connection:
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -132,13 +138,17 @@ def run(job: dict[str, Any]) -> dict[str, float]:
                     connection.send(next(todo))
         return seconds
 
+    def used() -> dict[str, float]:
+        each = {name: cpu(pid) for name, pid in job["pids"].items()} | {"generator": time.process_time()}
+        return {**each, "others": busy() - sum(each.values())}
+
     until(time.perf_counter() + WARM_UP_SECONDS)
-    began, own, before = time.perf_counter(), time.process_time(), {name: cpu(pid) for name, pid in job["pids"].items()}
+    began, before = time.perf_counter(), used()
     took = until(began + job["seconds"])
-    elapsed, own = time.perf_counter() - began, time.process_time() - own
-    used = {name: (cpu(pid) - before[name]) / len(took) * 1e6 for name, pid in job["pids"].items()}
+    elapsed, after = time.perf_counter() - began, used()
+    spent = {name: (after[name] - before[name]) / len(took) * 1e6 for name in after}
     p = [seconds * 1e3 for seconds in statistics.quantiles(took, n=100)]
-    return {"rate": len(took) / elapsed, "p50": p[49], "p99": p[98], "generator": own / len(took) * 1e6, **used}
+    return {"rate": len(took) / elapsed, "p50": p[49], "p99": p[98], **spent}
 
 
 if __name__ == "__main__":
