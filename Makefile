@@ -29,6 +29,12 @@ test-browser: $(VENV)/installed ## Try the page at /docs in Chromium (wants Node
 fuzz: $(VENV)/installed ## Send a few minutes of nonsense to a running service
 	FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/process/test_fuzz.py
 
+bench: $(VENV)/installed .venv-bench/installed ## Compare the speed with others (ROUNDS=3 SECONDS=3 WORKLOADS=mixed,get LATENCY_MS=3)
+	@$(BIN)/python -m benchmarks.compare
+
+bench-scale: $(VENV)/installed ## Measure the statements on 10,000,000 tasks (TASKS=1000000 for fewer)
+	@$(BIN)/python -m benchmarks.scale
+
 lint: $(VENV)/installed ## Check style and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
@@ -48,4 +54,10 @@ $(VENV)/installed: requirements.txt requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-.PHONY: help run psql test test-better-auth test-document test-browser fuzz lint format clean
+.venv-bench/installed: benchmarks/requirements.txt
+	@echo "Installing into .venv-bench ..."
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@touch $@
+
+.PHONY: help run psql test test-better-auth test-document test-browser fuzz bench bench-scale lint format clean

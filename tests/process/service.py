@@ -79,7 +79,7 @@ class Service:
         assert self.process.poll() is None, self.text()
         try:
             healthy = self.send("GET", "/health", {}, None).status == 200
-            return healthy and len(self.workers()) == int(self.env["WEB_CONCURRENCY"])
+            return healthy and len(self.workers()) >= int(self.env["WEB_CONCURRENCY"])
         except OSError:
             return False
 

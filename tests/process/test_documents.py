@@ -24,6 +24,7 @@ BLOCKS = [
 ELSEWHERE = {
     "make run": "test_demo.py, in a fresh clone",
     "make test": "whoever runs this",
+    "make bench": "test_benchmarks.py, in small",
     "python3 -m venv .venv": "test_deploy.py, as the image does it",
     "cd /opt/todo_api": "wants systemd as the first process; test_deploy.py checks the units",
     "systemctl enable --now todo_api": "the same",

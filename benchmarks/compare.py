@@ -1,0 +1,213 @@
+"""`make bench`: this service beside a bare WSGI limit and a FastAPI peer.
+
+All of them are up, with two processes each, on one PostgreSQL and one table, and one at a time has work, in rounds whose order
+rotates: what disturbs the machine disturbs all. Before each measurement the table is filled anew.
+
+From the environment: ROUNDS, SECONDS, WORKLOADS, SERVERS; LATENCY_MS puts the database so far away; BENCH_DATABASE_URL takes
+another server than the embedded one; RESULTS is the folder for the table and the chart.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import re
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from benchmarks import report
+from benchmarks.database import database, server
+from dev.postgres import die_with_parent
+from tests.client import ORIGIN, SECRET, Client
+from tests.process.service import ROOT, Service, free_port
+from todo_api.tokens import sign
+
+CONNECTIONS = 50
+USERS = 50
+WORKLOADS = ("mixed", "get", "list", "toggle", "create")
+FASTAPI = [".venv-bench/bin/python", "-m", "uvicorn", "--app-dir", "benchmarks/peers", "fastapi_sqlmodel:app", "--loop", "uvloop"]
+SERVERS = {
+    "todo_api": [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", "127.0.0.1:{port}"],
+    "wsgi_limit": [sys.executable, "-m", "gunicorn", "benchmarks.peers.wsgi_limit:app", "--bind", "127.0.0.1:{port}"],
+    "fastapi_sqlmodel": [*FASTAPI, "--http", "httptools", "--no-access-log", "--log-level", "warning", "--port", "{port}"],
+}
+FILL = """
+INSERT INTO tasks (user_id, title, description, completed)
+SELECT
+    kind || u,
+    'Task ' || n || ' of the week',
+    CASE WHEN n %% 5 > 0 THEN 'A description of usual length, with "quotes" and ümläuts, no. ' || n END,
+    n %% 3 = 0
+FROM (VALUES ('short', 20), ('long', 100), ('doomed', 200)) AS kinds (kind, tasks)
+CROSS JOIN generate_series(1, %s) AS u CROSS JOIN generate_series(1, tasks) AS n
+ORDER BY n, md5(u::text)
+"""
+
+
+class Server(Service):
+    """One of those compared."""
+
+    def __init__(self, name: str, database_url: str) -> None:
+        super().__init__(database_url)
+        self.name = name
+        self.command = [word.format(port=self.port) for word in SERVERS[name]]
+
+    def must_work(self) -> None:
+        """SystemExit unless it does what the API says, whoever asks."""
+        alice, bob = Client(self.send, "alice"), Client(self.send, "bob")
+        task = alice.create('tïtle "q" ✓', description="a\nb")
+        path, forged = f"{task['id']}/complete", {"Authorization": alice.headers["Authorization"][:-5] + "AAAAA"}
+        found = {
+            "create": ([task[name] for name in ("user_id", "title", "completed")], ["alice", 'tïtle "q" ✓', False]),
+            "list": (alice.list(), [task]),
+            "get": (alice.call("GET", task["id"]).json, task),
+            "update": (
+                alice.call("PUT", task["id"], {"title": "z"}).json | {"updated_at": ""},
+                {**task, "title": "z", "updated_at": ""},
+            ),
+            "toggle": ([alice.call("PATCH", path).json["completed"] for _ in "ab"], [True, False]),
+            "get by another user": (bob.call("GET", task["id"]).status, 404),
+            "another user's path": (bob.call("GET", of=alice).status, 403),
+            "a forged token": (alice.call("GET", headers=forged).status, 401),
+            "CORS": (alice.call("GET").headers["Access-Control-Allow-Origin"], ORIGIN),
+            "delete": (alice.call("DELETE", task["id"]).status, 204),
+            "get after delete": (alice.call("GET", task["id"]).status, 404),
+        }
+        for what, (got, expected) in found.items():
+            if got != expected:
+                raise SystemExit(f"wrong answer of {self.name} to {what}: {got}, not {expected}")
+
+    def memory(self) -> float:
+        """MB of all its processes, where shared pages count once (PSS)."""
+        sizes = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in (self.process.pid, *self.workers())]
+        return sum(int(size) for text in sizes for size in re.findall(r"^Pss: +(\d+)", text, re.MULTILINE)) / 1024
+
+
+@contextlib.contextmanager
+def away(url: str, milliseconds: float) -> Iterator[str]:
+    """The URL by which the database is so far away."""
+    if not milliseconds:
+        yield url
+        return
+    place, port = conninfo_to_dict(url), free_port()
+    there = [str(place.get("host", "localhost")), str(place.get("port", 5432))]
+    command = [sys.executable, "-m", "benchmarks.delay", str(port), str(milliseconds), *there]
+    proxy = subprocess.Popen(command, cwd=ROOT, preexec_fn=die_with_parent)
+    try:
+        parts = urlsplit(url)
+        credentials = parts.netloc.rpartition("@")[0]
+        kept = "&".join(pair for pair in parts.query.split("&") if not pair.startswith(("host=", "port=")))
+        yield parts._replace(netloc=f"{credentials}@127.0.0.1:{port}", query=kept).geturl()
+    finally:
+        proxy.terminate()
+        proxy.wait()
+
+
+def fill(url: str) -> dict[str, list[Any]]:
+    """Put the same tasks into the table again: of each kind of user their name, token and task ids."""
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("TRUNCATE tasks RESTART IDENTITY")
+        conn.execute(FILL, [USERS])
+        conn.execute("VACUUM ANALYZE tasks")
+        ids = {user: ids for user, *ids in conn.execute("SELECT user_id, array_agg(id ORDER BY id) FROM tasks GROUP BY user_id")}
+    kinds = {kind: [f"{kind}{number}" for number in range(1, USERS + 1)] for kind in ("new", "short", "long", "doomed")}
+    return {kind: [(user, sign(user, SECRET, 24 * 60), *ids.get(user, [[]])) for user in users] for kind, users in kinds.items()}
+
+
+def measure(server: Server, job: dict[str, Any]) -> dict[str, float]:
+    """What load.py makes of the job. SystemExit with its last line when an answer was wrong."""
+    command, text = [sys.executable, "-m", "benchmarks.load"], json.dumps({**job, "port": server.port})
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode:
+        raise SystemExit(f"{server.name}, {job['workload']}: {done.stderr.strip().splitlines()[-1]}")
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def progress(done: int, of: int, what: str) -> None:
+    """A bar on one line of a terminal, and nothing elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K[{'#' * (30 * done // of):30}] {done}/{of} {what}", end="\n" * (done == of), file=sys.stderr, flush=True)
+
+
+def compare(url: str, database_pid: int | None) -> list[report.Row]:
+    """The measurements, those of the first server first."""
+    names = chosen("SERVERS", SERVERS)
+    rounds, seconds = int(os.environ.get("ROUNDS") or 3), float(os.environ.get("SECONDS") or 3)
+    rows: list[report.Row] = []
+    with contextlib.ExitStack() as stack:
+        far = stack.enter_context(away(url, float(os.environ.get("LATENCY_MS") or 0)))
+        servers = [stack.enter_context(Server(name, far)) for name in names]
+        for each in servers:
+            each.must_work()
+        turns = [
+            (workload, turn, servers[(turn + place) % len(servers)])
+            for workload in chosen("WORKLOADS", WORKLOADS) for turn in range(rounds) for place in range(len(servers))
+        ]  # fmt: skip
+        for number, (workload, turn, each) in enumerate(turns):
+            progress(number, len(turns), f"{workload}: {each.name}")
+            pids = {"server_cpu": each.process.pid} | ({"database_cpu": database_pid} if database_pid else {})
+            job = {"workload": workload, "seed": turn, "seconds": seconds, "connections": CONNECTIONS, "pids": pids}
+            result = measure(each, {**job, "users": fill(url)})
+            rows.append({"server": each.name, "workload": workload, "round": turn, "memory": each.memory(), **result})
+        progress(len(turns), len(turns), "done")
+    return sorted(rows, key=lambda row: names.index(row["server"]))
+
+
+def chosen(variable: str, known: Iterable[str]) -> list[str]:
+    """The names in an environment variable, comma-separated; by default all that are known."""
+    names = (os.environ.get(variable) or ",".join(known)).split(",")
+    if unknown := set(names) - set(known):
+        raise SystemExit(f"{variable}: unknown {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return names
+
+
+def circumstances(url: str, rows: list[report.Row]) -> str:
+    """What the numbers were measured with, and on."""
+    with psycopg.connect(url) as conn:
+        version = conn.execute("SELECT current_setting('server_version'), current_setting('fsync')").fetchone() or ("?", "?")
+    pins = [(ROOT / name).read_text() for name in ("requirements.txt", "benchmarks/requirements.txt")]
+    packages = dict.fromkeys(line.replace("==", " ") for text in pins for line in text.splitlines() if "==" in line)
+    memory = ", ".join(
+        f"{name} {report.median(rows, name, rows[0]['workload'], 'memory'):.0f}" for name in report.names(rows, "server")
+    )
+    generator = statistics.median(row["generator"] for row in rows)
+    others = [row["others"] * row["rate"] / 1e6 for row in rows]
+    return "\n".join(
+        [
+            f"- {os.cpu_count()} cores for servers, database and load, {platform.system()} {platform.machine()}, "
+            f"Python {platform.python_version()}, PostgreSQL {version[0]} with fsync {version[1]}, "
+            f"{os.environ.get('LATENCY_MS') or 0} ms away",
+            f"- {CONNECTIONS} keep-alive connections, 2 processes each, rounds: {1 + max(row['round'] for row in rows)} of "
+            f"{os.environ.get('SECONDS') or 3} s: medians, and of the ratios in the same round the median (least to greatest)",
+            f"- the load itself takes {generator:.0f} µs of processor a request, the same for all; what else ran on the machine "
+            f"(as the proxy of LATENCY_MS does) took {statistics.median(others):.1f} cores, at most {max(others):.1f}",
+            f"- MB of memory (PSS): {memory}",
+            f"- {', '.join(packages)}",
+        ]
+    )
+
+
+def main() -> None:
+    results = ROOT / (os.environ.get("RESULTS") or "benchmarks/results")
+    results.mkdir(parents=True, exist_ok=True)
+    with server("max_connections=200") as (server_url, pid), database(server_url) as url:
+        rows = compare(url, pid)
+        text = f"{report.table(rows)}\n\n{circumstances(url, rows)}\n"
+    (results / "results.md").write_text(text)
+    (results / "results.svg").write_text(report.chart(rows))
+    print(text)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends
+    main()

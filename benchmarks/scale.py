@@ -1,0 +1,203 @@
+"""`make bench-scale`: what the statements of `sql/` cost on 10,000 tasks, on 10,000,000, and on one user's long list.
+
+One client runs them as the service does, prepared and in autocommit, for random users. Each user has 100 tasks, which lie as far
+apart as they can: everybody's first, then everybody's second. From the environment: TASKS, BENCH_DATABASE_URL.
+"""
+
+import functools
+import json
+import os
+import random
+import signal
+import statistics
+import time
+from collections.abc import Callable
+from hashlib import md5
+from pathlib import Path
+
+import psycopg
+
+from benchmarks.compare import progress
+from benchmarks.database import database, server
+from tests.client import Client, config, in_process
+from todo_api import create_app
+from todo_api.db import SETTINGS, SQL, Connection, Statement, statement
+
+CALLS = 2000
+EACH = 100  # tasks of a user
+CHUNK = 500_000
+ANY = {
+    "status": "all", "search": "", "sort": "created", "order": "asc", "after": "", "offset": "0", "limit": "", "body": "{}",
+    "if_match": "*", "if_none_match": "", "idempotency_key": "",
+}  # fmt: skip
+FILL = """
+INSERT INTO tasks (user_id, title, description, completed)
+SELECT
+    md5(((n - 1) %% %(users)s)::text),
+    'Task ' || n || ' of the week',
+    CASE WHEN n %% 5 > 0 THEN 'A description of usual length, with "quotes" and ümläuts, no. ' || n END,
+    n %% 3 = 0
+FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n
+"""
+SIZES = "SELECT pg_size_pretty(pg_table_size('tasks')), pg_size_pretty(pg_indexes_size('tasks'))"
+HOT = "SELECT 100.0 * n_tup_hot_upd / n_tup_upd FROM pg_stat_user_tables WHERE relname = 'tasks'"
+Call = tuple[str, dict[str, str]]
+
+
+def connect(url: str) -> Connection:
+    conn = Connection.connect(url, autocommit=True)
+    conn.execute(SETTINGS)
+    conn.prepared = set()
+    return conn
+
+
+@functools.cache
+def named(name: str) -> Statement:
+    return statement(SQL / f"{name}.sql")
+
+
+def run(conn: Connection, name: str, values: dict[str, str]) -> bytes | None:
+    row = conn.run(named(name), ANY | values)
+    assert row, (name, values)
+    return row[0]
+
+
+def fill(url: str, tasks: int, users: int) -> None:
+    # Through the indexes and not before they exist: entries that came one by one leave them as full as life does.
+    with psycopg.connect(url, autocommit=True) as conn:
+        for first in range(1, tasks + 1, CHUNK):
+            progress(first - 1, tasks, "tasks")
+            conn.execute(FILL, {"users": users, "first": first, "last": min(first + CHUNK - 1, tasks)})
+        progress(tasks, tasks, "tasks")
+        conn.execute("VACUUM ANALYZE tasks")
+
+
+def calls(tasks: int) -> dict[str, Callable[[], Call]]:
+    """Of each operation a random call."""
+    users, rng = tasks // EACH, random.Random(1)
+
+    def one(name: str, **values: str) -> Call:
+        user = rng.randrange(users)
+        task_id = user + 1 + users * rng.randrange(EACH // 2 if "limit" in values else EACH)  # so that a page follows it
+        after = {"after": str(task_id)} if "limit" in values else {}
+        return name, {
+            "user_id": md5(str(user).encode(), usedforsecurity=False).hexdigest(),
+            "task_id": str(task_id),
+            **values,
+            **after,
+        }
+
+    body = json.dumps({"title": "Buy milk", "description": "two litres, from the small shop at the corner, before noon"})
+    return {
+        "get": lambda: one("get_task"),
+        "list of 100": lambda: one("list_tasks"),
+        "page of 20": lambda: one("list_tasks", limit="20"),
+        "toggle": lambda: one("toggle_task"),
+        "create": lambda: one("create_task", body=body),
+    }
+
+
+def processor(conn: Connection) -> float:
+    """Seconds that the connection's server process has run on a processor; 0 on another machine."""
+    path = Path(f"/proc/{conn.info.backend_pid}/schedstat")
+    return 0 if os.environ.get("BENCH_DATABASE_URL") else int(path.read_text().split()[0]) / 1e9
+
+
+def measure(conn: Connection, call: Callable[[], Call], count: int = CALLS) -> tuple[float, float, float]:
+    """The median and the 99th percentile of a call's milliseconds, and its microseconds on the server's processor."""
+    for _ in range(count // 10):
+        run(conn, *call())
+    took, before = [], processor(conn)
+    for _ in range(count):
+        name, values = call()
+        since = time.perf_counter()
+        run(conn, name, values)
+        took.append((time.perf_counter() - since) * 1e3)
+    percentiles = statistics.quantiles(took, n=100)
+    return percentiles[49], percentiles[98], (processor(conn) - before) / count * 1e6
+
+
+def buffers(conn: Connection, call: Callable[[], Call]) -> float:
+    """How many pages of 8 kB a call touches, the median of 20."""
+    counts: list[float] = []
+    for _ in range(20):
+        name, values = call()
+        _, text, parameters = named(name)
+        bound = [(ANY | values)[each] for each in parameters]
+        row = psycopg.RawCursor(conn).execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + text, bound).fetchone()
+        assert row
+        counts.append(row[0][0]["Plan"]["Shared Hit Blocks"] + row[0][0]["Plan"]["Shared Read Blocks"])
+    return statistics.median(counts)
+
+
+def growth(server_url: str, sizes: tuple[int, ...]) -> None:
+    found, places = [], []
+    for tasks in sizes:
+        with database(server_url) as url:
+            fill(url, tasks, tasks // EACH)
+            with connect(url) as conn:
+                places.append(conn.execute(SIZES).fetchone())
+                found.append({name: (*measure(conn, call), buffers(conn, call)) for name, call in calls(tasks).items()})
+    few, many = (f"{tasks:,}" for tasks in sizes)
+    print(f"\n| of {few}, of {many} tasks | p50 ms | ratio | p99 ms | database CPU µs | ratio | pages |\n{'|---' * 7}|")
+    for name, a in found[0].items():
+        b = found[1][name]
+        ratios = [f"{b[each] / a[each]:.2f}" if a[each] else "" for each in (0, 2)]
+        print(
+            f"| {name} | {a[0]:.2f}, {b[0]:.2f} | {ratios[0]} | {a[1]:.2f}, {b[1]:.2f} "
+            f"| {a[2]:.0f}, {b[2]:.0f} | {ratios[1]} | {a[3]:.0f}, {b[3]:.0f} |"
+        )
+    for tasks, place in zip(sizes, places, strict=True):
+        print(f"\n{tasks:,} tasks: table {place[0]}, indexes {place[1]}" if place else "")
+
+
+def fillfactors(server_url: str, tasks: int = 100_000) -> None:
+    print(
+        f"\n| fillfactor | HOT updates, of {tasks:,} toggles on {tasks:,} tasks | table, indexes before | after |\n{'|---' * 4}|"
+    )
+    for fillfactor in (100, 90, 80):
+        with database(server_url) as url, connect(url) as conn:
+            conn.execute(f"ALTER TABLE tasks SET (fillfactor = {fillfactor})".encode())
+            fill(url, tasks, tasks // EACH)
+            before = conn.execute(SIZES).fetchone()
+            conn.execute("SET synchronous_commit = off")  # the share is the same, and comes sooner
+            toggle = calls(tasks)["toggle"]
+            for _ in range(tasks):
+                run(conn, *toggle())
+            conn.execute("SELECT pg_stat_force_next_flush()")
+            ((share,),) = conn.execute(HOT).fetchall()
+            after = conn.execute(SIZES).fetchone()
+            print(f"| {fillfactor} | {share:.0f} % | {', '.join(before or ())} | {', '.join(after or ())} |")
+
+
+def lists(server_url: str) -> None:
+    """Through the application in this process, whose share is what it uses of the processor beside the database."""
+    print("\n| tasks of one user | kB | database CPU µs | of a task | service CPU µs | of a task |\n|---|---|---|---|---|---|")
+    with database(server_url) as url, connect(url) as conn:
+        app = create_app(config(url))
+        for tasks in (20, 100, 1_000, 10_000):
+            conn.execute("TRUNCATE tasks")
+            fill(url, tasks, 1)
+            user, count = md5(b"0", usedforsecurity=False).hexdigest(), max(20, 200_000 // tasks // 10)
+            *_, own = measure(conn, lambda: ("list_tasks", {"user_id": user}), count)  # noqa: B023  # called before it changes
+            alice = Client(in_process(app), user)
+            assert len(alice.list()) == tasks
+            since = time.process_time()
+            bodies = [len(alice.call("GET").body) for _ in range(count)]
+            service = (time.process_time() - since) / count * 1e6
+            print(
+                f"| {tasks:,} | {bodies[0] / 1000:.1f} | {own:.0f} | {own / tasks:.2f} | {service:.0f} | {service / tasks:.2f} |"
+            )
+        app.extensions["pool"].close()
+
+
+def main() -> None:
+    with server("shared_buffers=1GB", "max_wal_size=8GB") as (url, _):
+        growth(url, (10_000, int(os.environ.get("TASKS") or 10_000_000)))
+        fillfactors(url)
+        lists(url)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends
+    main()
