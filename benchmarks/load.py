@@ -1,8 +1,8 @@
 """A load on one server: keep-alive connections, each of which sends its next request when it has the answer to the last.
 
-It runs in a process of its own and on plain sockets, since it shares the processors with what it measures: an HTTP library for
-Python would take as much of them as the server. It takes 60 µs a request, wrk about 10; but wrk comes from no package index that
-pip knows, and it counts answers, where this reads them: the first wrong one ends it with a line on stderr.
+It runs in a process of its own and on plain sockets, since it shares the processors with what it measures: some 60 µs of them a
+request. wrk takes less, but comes from no package index that pip knows, and it counts answers, where this reads them: the first
+wrong one ends it with a line on stderr.
 
 A job comes as JSON on stdin, its result goes as JSON to stdout.
 """
