@@ -5,10 +5,13 @@ from gevent import monkey
 
 monkey.patch_all()  # before anything else is imported, so that all of it waits in gevent's way
 
+import atexit
 import contextlib
 import logging
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from importlib import import_module
 from logging.config import dictConfig
@@ -28,6 +31,18 @@ from todo_api.logs import JsonFormatter
 
 load_dotenv(Path(__file__).with_name(".env"))
 settings = Config.from_env(os.environ)
+
+
+def remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # the workers inherit what is to be done at exit
+        shutil.rmtree(folder)
+
+
+# Where the workers count. Set before prometheus_client is imported; SIGHUP, which reads this file again, changes nothing.
+if settings.metrics and not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="todo_metrics_")
+    # Not in gunicorn's on_exit, which is not called when a start fails.
+    atexit.register(remove, os.environ["PROMETHEUS_MULTIPROC_DIR"], os.getpid())
 
 
 class JsonLogger(Logger):
@@ -126,3 +141,8 @@ loglevel = "debug" if settings.debug else "info"
 
 def worker_exit(_: Arbiter, __: Worker) -> None:
     import_module("wsgi").app.extensions["pool"].close()
+
+
+def child_exit(_: Arbiter, worker: Worker) -> None:
+    if settings.metrics:
+        import_module("prometheus_client.multiprocess").mark_process_dead(worker.pid)

@@ -19,7 +19,7 @@ def test_it_works() -> None:
     assert config.origins == ("http://localhost:3000",)
     assert config.jwks_url == "http://localhost:3000/api/auth/jwks"
     assert (config.issuer, config.audience) == ("http://localhost:3000", "http://localhost:3000")
-    assert config.debug is False
+    assert (config.debug, config.access_log, config.metrics) == (False, False, False)
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -50,6 +50,8 @@ def test_all_problems_are_named_at_once() -> None:
         ("BETTER_AUTH_URL", "https://secret.example.com,", "origins"),
         ("BETTER_AUTH_JWKS_URL", "file:///etc/passwd", "http"),
         ("DEBUG", "yes please", "true or false or 1 or 0"),
+        ("ACCESS_LOG", "on", "true or false or 1 or 0"),
+        ("METRICS", "/metrics", "true or false or 1 or 0"),
         ("DB_PREPARE", "maybe", "auto or on or off"),
         ("DB_POOL_SIZE", "0", "whole number"),
         ("DB_POOL_SIZE", "many", "whole number"),
@@ -84,8 +86,10 @@ def test_origins_are_normalised() -> None:
 
 
 @pytest.mark.parametrize(("value", "expected"), [("true", True), ("True", True), ("1", True), ("false", False), ("", False)])
-def test_debug(value: str, expected: bool) -> None:
+def test_switches(value: str, expected: bool) -> None:
     assert Config.from_env({**GOOD, "DEBUG": value}).debug is expected
+    assert Config.from_env({**GOOD, "ACCESS_LOG": value}).access_log is expected
+    assert Config.from_env({**GOOD, "METRICS": value}).metrics is expected
 
 
 def test_its_repr_holds_no_secret() -> None:

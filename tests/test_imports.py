@@ -7,7 +7,7 @@ import todo_api
 
 PACKAGE = Path(todo_api.__file__).parent
 ALLOWED = {
-    "__init__": {"auth", "cli", "config", "contract", "db", "errors", "headers", "meta", "tasks"},
+    "__init__": {"auth", "cli", "config", "contract", "db", "errors", "headers", "meta", "metrics", "tasks"},
     "auth": {"config", "keys", "tokens"},
     "cli": {"config", "migrations", "tokens"},
     "config": {"database_url"},
@@ -16,6 +16,7 @@ ALLOWED = {
     "errors": {"config"},
     "headers": {"config"},
     "meta": {"config", "contract", "db", "headers"},
+    "metrics": {"config", "db"},
     "migrations": {"db"},
     "tasks": {"auth", "contract", "db", "headers"},
     "tokens": {"config", "keys"},

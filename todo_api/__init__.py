@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Flask
 
-from todo_api import auth, cli, contract, db, errors, headers, meta, tasks
+from todo_api import auth, cli, contract, db, errors, headers, meta, metrics, tasks
 from todo_api.config import Config
 
 
@@ -31,7 +31,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["task_id"] = tasks.TaskId
-    for part in (auth, cli, contract, db, errors, headers, meta):
+    for part in (auth, cli, contract, db, errors, headers, meta, metrics):
         part.init_app(app, config)
     app.register_blueprint(tasks.bp)
     return app

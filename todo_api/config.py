@@ -27,6 +27,8 @@ class Config:
     issuer: str  # `iss` of tokens signed with those keys
     audience: str  # and their `aud`
     debug: bool
+    access_log: bool  # a record of each request
+    metrics: bool  # numbers for Prometheus at /metrics
     bind: str  # address and port of the server
     workers: int  # its processes
     pool_size: int  # connections of one worker process
@@ -58,7 +60,9 @@ class Config:
             jwks_url=read("BETTER_AUTH_JWKS_URL", _url, f"{origins[0]}/api/auth/jwks"),
             issuer=read("BETTER_AUTH_ISSUER", str, origins[0]),
             audience=read("BETTER_AUTH_AUDIENCE", str, origins[0]),
-            debug=read("DEBUG", _one_of("true", "false", "1", "0"), "false") in ("true", "1"),
+            debug=read("DEBUG", _flag, "false"),
+            access_log=read("ACCESS_LOG", _flag, "false"),
+            metrics=read("METRICS", _flag, "false"),
             bind=f"0.0.0.0:{port}" if port else "127.0.0.1:8000",  # a platform's proxy is elsewhere
             workers=read("WEB_CONCURRENCY", _number, "2"),
             pool_size=read("DB_POOL_SIZE", _number, "8"),
@@ -99,6 +103,10 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
         return value.lower()
 
     return parse
+
+
+def _flag(value: str) -> bool:
+    return _one_of("true", "false", "1", "0")(value) in ("true", "1")
 
 
 def _number(value: str) -> int:

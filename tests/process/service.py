@@ -51,6 +51,8 @@ class Service:
             "BETTER_AUTH_ISSUER": "",
             "BETTER_AUTH_AUDIENCE": "",
             "DEBUG": "",
+            "ACCESS_LOG": "",
+            "METRICS": "",
             "PORT": "",
             "DB_POOL_SIZE": "",
             "DB_PREPARE": "",

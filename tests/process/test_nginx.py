@@ -129,7 +129,7 @@ def is_ours(answer: Answer, status: int, detail: str) -> bool:
 @pytest.fixture(scope="module")
 def upstream(database_url: str) -> Iterator[Service]:
     executable()
-    with Service(database_url, BETTER_AUTH_URL=PAGE) as service:
+    with Service(database_url, BETTER_AUTH_URL=PAGE, METRICS="true") as service:
         both_workers(service)
         yield service
 
@@ -267,6 +267,10 @@ def test_a_body_over_the_limit_is_413(carol: Client) -> None:
         ("GET /../health HTTP/1.1", "", 400),
         ("nonsense", "", 400),
         ("GET /nginx-error HTTP/1.1", "", 404),
+        ("GET /metrics HTTP/1.1", "", 404),
+        ("GET /metrics/ HTTP/1.1", "", 404),
+        ("GET //%6detrics%2f?x HTTP/1.1", "", 404),
+        ("GET http://x/./metrics#x HTTP/1.1", "", 404),
         ("TRACE / HTTP/1.1", "", 405),
         (f"GET /{'x' * 9000} HTTP/1.1", "", 414),
         ("GET / HTTP/1.1", "x" * 9000, 431),

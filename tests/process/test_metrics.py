@@ -1,0 +1,149 @@
+"""`/metrics` with METRICS=true: what all workers have counted, whichever of them is asked."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.process.load import at_once, both_workers, every_operation, locked
+from tests.process.service import ROOT, Service, run_to_end, wait_until
+
+LIST = "/api/<user_id>/tasks"
+TASK = f"{LIST}/<task_id:task_id>"
+SERIES = re.compile(r"(\w+(?:\{.*\})?) (\S+)")
+
+
+@pytest.fixture
+def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """One that has counted nothing yet but `/health`."""
+    with Service(database_url, METRICS="true", TMPDIR=str(tmp_path)) as service:
+        both_workers(service)
+        yield service
+
+
+def scraped(service: Service) -> dict[str, float]:
+    """Every series with its value."""
+    answer = service.send("GET", "/metrics", {}, None)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    lines = [line for line in answer.body.decode().splitlines() if not line.startswith("#")]
+    return {match[1]: float(match[2]) for match in map(SERIES.fullmatch, lines) if match}
+
+
+def requests(route: str, method: str, status: int) -> str:
+    return f'todo_api_requests_total{{method="{method}",route="{route}",status="{status}"}}'
+
+
+def counters(service: Service) -> list[Path]:
+    """The files into which its workers count."""
+    return list(Path(service.env["TMPDIR"]).glob("todo_metrics_*/counter_*.db"))
+
+
+def test_it_works(service: Service) -> None:
+    alice = service.client(f"alice-{uuid.uuid4()}")
+    for operation in every_operation(alice.create()["id"]):
+        alice.call(*operation)
+    found = scraped(service)
+    assert found[requests(LIST, "POST", 201)] == 2
+    assert found[requests(f"{TASK}/complete", "PATCH", 200)] == 1
+    assert found[f'todo_api_request_seconds_count{{route="{LIST}"}}'] == 3
+    assert found[f'todo_api_request_seconds_bucket{{le="+Inf",route="{LIST}"}}'] == 3
+    assert found[f'todo_api_request_seconds_sum{{route="{LIST}"}}'] > 0
+    assert (found["todo_api_pool_in_use"], found["todo_api_pool_waiting"]) == (0, 0)
+
+
+def test_counts_are_exact_over_both_workers_and_outlive_one_that_is_killed(service: Service) -> None:
+    alice = service.client(f"alice-{uuid.uuid4()}")
+    name, asked = requests(LIST, "GET", 200), 0
+    while len(counters(service)) < 2:  # until both have counted
+        assert at_once(alice, 100) == {200}
+        asked += 100
+    assert scraped(service)[name] == asked
+    victim, _ = both_workers(service)
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: victim not in service.workers(), "the dead worker is gone")
+    both_workers(service)
+    assert scraped(service)[name] == asked
+    assert at_once(alice, 100) == {200}
+    assert scraped(service)[name] == asked + 100
+    service.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: service.logs("Hang up: Master"), "the master has read its configuration again")
+    assert at_once(alice, 100) == {200}
+    assert scraped(service)[name] == asked + 200
+
+
+def test_the_pool_shows_who_has_a_connection_and_forgets_a_dead_worker(
+    service: Service, database_url: str, sql: psycopg.Connection
+) -> None:
+    alice = service.client(f"alice-{uuid.uuid4()}")
+    task_id = alice.create()["id"]
+    with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as thread:
+        other.execute("SELECT FROM tasks WHERE user_id = %s FOR UPDATE", [alice.user_id])
+        patch = thread.submit(alice.call, "PATCH", f"{task_id}/complete")
+        wait_until(lambda: locked(sql), "the request waits for the row")
+        assert scraped(service)["todo_api_pool_in_use"] == 1
+        for worker in both_workers(service):
+            os.kill(worker, signal.SIGKILL)
+        assert patch.exception()
+        wait_until(lambda: scraped_or_nothing(service).get("todo_api_pool_in_use") == 0, "the dead worker's connection is gone")
+
+
+def scraped_or_nothing(service: Service) -> dict[str, float]:
+    try:
+        return scraped(service)
+    except OSError:
+        return {}
+
+
+def test_refusals_are_counted_by_their_reason(service: Service) -> None:
+    alice, bob = service.client("alice"), service.client("bob")
+    for header in ("", "", "Bearer x"):
+        assert alice.call("GET", headers={"Authorization": header}).status == 401
+    assert alice.call("HEAD", of=bob).status == 403
+    reasons = {name: value for name, value in scraped(service).items() if name.startswith("todo_api_auth_failures_total")}
+    assert reasons == {
+        'todo_api_auth_failures_total{reason="Missing authorization token"}': 2,
+        'todo_api_auth_failures_total{reason="Invalid or malformed token"}': 1,
+        'todo_api_auth_failures_total{reason="Access forbidden: user_id mismatch"}': 1,
+    }
+
+
+def test_no_client_makes_up_a_label(service: Service) -> None:
+    alice = service.client("hunter2")
+    alice.call("GET", "hunter2")
+    for method, path in (("GET", "/hunter2"), ("HUNTER", "/health"), ("GET", "/health?hunter2"), ("HUNTER", "/hunter2")):
+        service.send(method, path, {"X-Request-Id": "hunter2"}, None)
+    found = scraped(service)
+    assert found[requests("none", "any", 404)] == 2
+    assert found[requests("none", "any", 405)] == 1
+    assert found[requests(TASK, "GET", 404)] == 1
+    assert "hunter" not in " ".join(found).lower()
+
+
+def test_what_was_counted_is_removed_at_the_end(service: Service, database_url: str, tmp_path: Path) -> None:
+    assert scraped(service)
+    assert counters(service)
+    victim, _ = both_workers(service)
+    os.kill(victim, signal.SIGTERM)  # which ends in the way that the master does
+    wait_until(lambda: victim not in service.workers(), "the worker is gone")
+    assert counters(service)
+    assert service.stop() == 0
+    assert list(tmp_path.glob("todo_metrics_*")) == []
+    refused = run_to_end("postgresql://127.0.0.1:1/none", METRICS="true", TMPDIR=str(tmp_path))
+    assert refused.returncode
+    assert list(tmp_path.glob("todo_metrics_*")) == []
+
+
+@pytest.mark.parametrize(("value", "imported"), [("", "False"), ("true", "True")])
+def test_its_library_is_imported_where_it_is_needed(database_url: str, value: str, imported: str) -> None:
+    env = Service(database_url, METRICS=value).env
+    command = [sys.executable, "-c", "import sys, wsgi; print('prometheus_client' in sys.modules)"]
+    assert subprocess.check_output(command, cwd=ROOT, env=env, text=True).strip() == imported

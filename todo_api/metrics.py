@@ -1,0 +1,103 @@
+"""What the service shows of itself where it is told to: a record of each request, and numbers for Prometheus."""
+
+import functools
+import logging
+import os
+import time
+from collections.abc import Callable
+
+from flask import Flask, Response, g, request
+
+from todo_api import db
+from todo_api.config import Config
+
+log = logging.getLogger("todo_api.access")
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
+Watcher = Callable[[Response, float], None]  # gets the answer, and the seconds that it took
+
+
+class WatchedPool(db.Pool):
+    """Knows how many requests wait for a connection or have one, and in `g.database_seconds` how long the request did either."""
+
+    waiting: Callable[[float], None]
+    in_use: Callable[[float], None]
+
+    def getconn(self, timeout: float | None = None) -> db.Connection:
+        g.asked = time.perf_counter()
+        self.waiting(1)
+        try:
+            conn = super().getconn(timeout)
+        finally:
+            self.waiting(-1)
+            g.database_seconds = time.perf_counter() - g.asked
+        self.in_use(1)
+        return conn
+
+    def putconn(self, conn: db.Connection) -> None:
+        super().putconn(conn)
+        self.in_use(-1)
+        g.database_seconds = time.perf_counter() - g.asked
+
+
+def init_app(app: Flask, config: Config) -> None:
+    """Watch requests if a setting asks for it; otherwise none of them passes here."""
+    if not (config.access_log or config.metrics):
+        return
+    pool = app.extensions["pool"] = WatchedPool(config)
+    pool.waiting = pool.in_use = lambda _: None
+    watchers: list[Watcher] = [record] if config.access_log else []
+    if config.metrics:
+        watchers.append(counting(app, pool))
+
+    def start() -> None:
+        g.started = time.perf_counter()
+
+    def finish(response: Response) -> Response:
+        seconds = time.perf_counter() - g.started
+        for watch in watchers:
+            watch(response, seconds)
+        return response
+
+    # Around all the others: Flask calls the first of the latter last.
+    app.before_request_funcs[None].insert(0, start)
+    app.after_request_funcs[None].insert(0, finish)
+
+
+def record(response: Response, seconds: float) -> None:
+    """Log the rule of the path, never the path: it holds ids, and whatever a client makes up."""
+    database = g.get("database_seconds", 0)
+    fields = {"user": g.get("user_id"), "method": request.method, "route": request.url_rule and request.url_rule.rule}
+    times = {"milliseconds": round(seconds * 1000, 3), "database_milliseconds": round(database * 1000, 3)}
+    log.info("answered", extra={**fields, "status": response.status_code, **times})
+
+
+def counting(app: Flask, pool: WatchedPool) -> Watcher:
+    """Serve `/metrics`, the sum over all processes that share PROMETHEUS_MULTIPROC_DIR, and count into it."""
+    import prometheus_client as client  # noqa: PLC0415, whose import decides by that variable, and which few need
+    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+    registry = client.CollectorRegistry()
+    own = None if "PROMETHEUS_MULTIPROC_DIR" in os.environ else registry
+    if not own:
+        registry.register(MultiProcessCollector(None))  # type: ignore[no-untyped-call]
+    requests = client.Counter("todo_api_requests", "Answers", ["route", "method", "status"], registry=own)
+    latency = client.Histogram("todo_api_request_seconds", "Time to answer", ["route"], registry=own, buckets=BUCKETS)
+    refused = client.Counter("todo_api_auth_failures", "Answers 401 and 403", ["reason"], registry=own)
+    gauge = functools.partial(client.Gauge, multiprocess_mode="livesum", registry=own)
+    pool.waiting = gauge("todo_api_pool_waiting", "Requests that wait for a database connection").inc
+    pool.in_use = gauge("todo_api_pool_in_use", "Database connections in use").inc
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(client.generate_latest(registry), content_type=client.CONTENT_TYPE_LATEST)
+
+    def count(response: Response, seconds: float) -> None:
+        # Where no route matches, the method may be anything: a client could make up series without end.
+        route, method = (request.url_rule.rule, request.method) if request.url_rule else ("none", "any")
+        requests.labels(route, method, response.status_code).inc()
+        latency.labels(route).observe(seconds)
+        if response.status_code in (401, 403):
+            refused.labels(response.get_json()["detail"]).inc()
+
+    return count
