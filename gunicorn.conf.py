@@ -130,6 +130,7 @@ keepalive = 75  # seconds; longer than the 60 for which proxies keep a connectio
 timeout = 30
 graceful_timeout = 25
 control_socket_disable = True
+sendfile = False  # it would send a file past the head of the answer, which waits for the rest; files are for /docs alone
 # What a proxy says of its client is believed of nobody, so that no address needs to be looked up (2 % of a request).
 forwarded_allow_ips = "*"
 secure_scheme_headers: dict[str, str] = {}
