@@ -225,7 +225,8 @@ def faults(conn: psycopg.Connection) -> list[str]:
 def test_the_schema_can_be_distributed_after_each_migration(empty_database: str) -> None:
     with psycopg.connect(empty_database, autocommit=True) as conn:
         for file in MIGRATIONS:
-            conn.execute(file.read_bytes())
+            for text in file.read_bytes().split(b";\n"):  # one by one, as a file without a transaction runs
+                conn.execute(text)
             assert faults(conn) == [], file.stem
 
 
