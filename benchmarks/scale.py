@@ -21,7 +21,8 @@ from benchmarks.compare import progress
 from benchmarks.database import database, server
 from tests.client import Client, config, in_process
 from todo_api import create_app
-from todo_api.db import SETTINGS, SQL, Connection, Statement, statement
+from todo_api.pool import SETTINGS, Connection
+from todo_api.statements import SQL, Statement, statement
 
 CALLS = 2000
 EACH = 100  # tasks of a user

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from dev import postgres
-from todo_api.db import SQL
+from todo_api.statements import SQL
 
 
 def psql(url: str, file: Path, *options: str, time_zone: str = "UTC", **variables: str) -> str:

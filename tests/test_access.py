@@ -10,8 +10,9 @@ from flask import Flask
 
 from tests.client import Client, config, in_process
 from todo_api import create_app, metrics
-from todo_api.db import Pool, Statement
 from todo_api.logs import JsonFormatter
+from todo_api.pool import Pool
+from todo_api.statements import Statement
 
 LIST = "/api/<user_id>/tasks"
 TASK = f"{LIST}/<task_id:task_id>"

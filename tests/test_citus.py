@@ -15,8 +15,9 @@ from tests.conftest import new_database
 from tests.process.load import every_operation
 from tests.test_sql import BOUND, FILES, execute, parameters
 from todo_api import create_app
-from todo_api.db import SETTINGS, SQL, statement
 from todo_api.migrations import migrate
+from todo_api.pool import SETTINGS
+from todo_api.statements import SQL, statement
 
 MIGRATIONS = sorted((SQL / "migrations").glob("*.sql"))
 UPDATE, INSERT, DELETE = "2", "3", "4"  # CmdType

@@ -8,7 +8,7 @@ import pytest
 
 from tests.client import UNSET, Client
 from tests.test_sql import VALUES, execute
-from todo_api.db import SQL
+from todo_api.statements import SQL
 
 WRITES: list[tuple[str, str, Any]] = [
     ("PUT", "{id}", {"title": "Buy bread"}),

@@ -10,8 +10,8 @@ from psycopg.sql import SQL, Identifier
 
 from tests.client import ORIGIN, SECRET, UNSET, Client, config, in_process
 from todo_api import create_app
-from todo_api.db import Statement
 from todo_api.migrations import migrate
+from todo_api.statements import Statement
 from todo_api.tokens import sign
 
 CALLS: list[tuple[str, str, Any]] = [

@@ -7,18 +7,19 @@ import todo_api
 
 PACKAGE = Path(todo_api.__file__).parent
 ALLOWED = {
-    "__init__": {"auth", "cli", "config", "contract", "db", "errors", "headers", "meta", "metrics", "tasks"},
+    "__init__": {"auth", "cli", "config", "contract", "db", "errors", "headers", "meta", "metrics", "service", "tasks"},
     "auth": {"config", "keys", "tokens"},
     "cli": {"config", "migrations", "tokens"},
     "config": {"database_url"},
-    "contract": {"config"},
-    "db": {"config"},
+    "contract": {"config", "payload"},
+    "db": {"config", "pool", "statements"},
     "errors": {"config"},
     "headers": {"config"},
     "meta": {"config", "contract", "db", "headers"},
-    "metrics": {"config", "db"},
-    "migrations": {"db"},
-    "tasks": {"auth", "contract", "db", "headers"},
+    "metrics": {"config", "pool"},
+    "migrations": {"pool", "statements"},
+    "pool": {"config", "statements"},
+    "tasks": {"auth", "contract", "db", "headers", "pool", "service"},
     "tokens": {"config", "keys"},
 }
 

@@ -22,8 +22,8 @@ from tests.client import Client, config, in_process
 from tests.process.service import wait_until
 from tests.psql import check_head, psql
 from todo_api import create_app
-from todo_api.db import SQL
 from todo_api.migrations import migrate
+from todo_api.statements import SQL
 
 INSPECTOR = SQL / "roles" / "inspector.sql"
 FILES = sorted(SQL.glob("inspect/*.sql"))

@@ -15,8 +15,8 @@ from tests.client import Client, config, in_process
 from tests.process.service import wait_until
 from tests.psql import psql
 from todo_api import create_app
-from todo_api.db import SQL
 from todo_api.migrations import migrate
+from todo_api.statements import SQL
 
 FILE = SQL / "legacy/import_tasks.sql"
 COMMENTS = "\n".join(line[5:] for line in FILE.read_text().splitlines() if line.startswith("--   "))

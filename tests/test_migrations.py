@@ -10,12 +10,14 @@ import pytest
 from tests.client import Client, config, in_process
 from tests.process.load import every_operation
 from tests.process.test_pooler import PgBouncer
-from todo_api import create_app, db, migrations
+from todo_api import create_app, migrations
 from todo_api.migrations import migrate
+from todo_api.pool import Pool
+from todo_api.statements import SQL
 
 
 def test_it_works(empty_database: str) -> None:
-    files = [path.stem for path in sorted((db.SQL / "migrations").glob("*.sql"))]
+    files = [path.stem for path in sorted((SQL / "migrations").glob("*.sql"))]
     assert migrate(empty_database) == files
     assert migrate(empty_database) == []
     with psycopg.connect(empty_database) as conn:
@@ -25,7 +27,7 @@ def test_it_works(empty_database: str) -> None:
 @pytest.fixture
 def with_an_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The names of the migrations, and of one that needs to be outside of a transaction."""
-    shutil.copytree(db.SQL / "migrations", tmp_path / "migrations")
+    shutil.copytree(SQL / "migrations", tmp_path / "migrations")
     index = "CREATE INDEX CONCURRENTLY tasks_title ON tasks (user_id, title)"
     (tmp_path / "migrations/9001_index.sql").write_text(f"-- No transaction\n{index};\nCOMMENT ON INDEX tasks_title IS 'x';\n")
     monkeypatch.setattr(migrations, "SQL", tmp_path)
@@ -99,7 +101,7 @@ def test_prepared_statements_survive_it(migration: str, empty_database: str) -> 
     migrate(empty_database)
     app = create_app(config(empty_database, DB_POOL_SIZE="1"))
     alice = Client(in_process(app), f"alice-{uuid.uuid4()}")
-    pool: db.Pool = app.extensions["pool"]
+    pool: Pool = app.extensions["pool"]
     prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%/* %'"
     answers = []
     for change in ("ALTER TABLE tasks ADD COLUMN unused text", migration):

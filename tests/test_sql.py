@@ -10,7 +10,8 @@ import pytest
 
 from tests.client import Client
 from tests.psql import check_head, psql
-from todo_api.db import SETTINGS, SQL, Connection, statement
+from todo_api.pool import SETTINGS, Connection
+from todo_api.statements import SQL, statement
 
 FILES = sorted(SQL.glob("*.sql"))
 BOUND = [file for file in FILES if file.stem != "ready"]

@@ -1,19 +1,12 @@
 """A todo service: Flask views run the SQL of `sql/` for the user whom a JWT names."""
 
 import os
-from collections.abc import Callable
-from typing import Any
 
 from flask import Flask
 
 from todo_api import auth, cli, contract, db, errors, headers, meta, metrics, tasks
 from todo_api.config import Config
-
-
-class Service(Flask):
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """None is asynchronous; to look at each of them for each request takes 3 % of its time."""
-        return func
+from todo_api.service import Service
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -31,7 +24,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["task_id"] = tasks.TaskId
-    for part in (auth, cli, contract, db, errors, headers, meta, metrics):
+    for part in (headers, metrics, auth, cli, contract, db, errors, meta):
         part.init_app(app, config)
     app.register_blueprint(tasks.bp)
     return app

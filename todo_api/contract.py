@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, abort, current_app, request
-from gunicorn.http.errors import ParseException
 from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
 
+from todo_api import payload
 from todo_api.config import Config
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
-MAX_BODY = 64 * 1024  # bytes
-SURROGATE = re.compile("[\ud800-\udfff]")
 ENCODER = json.JSONEncoder(ensure_ascii=False)
 Schema = dict[str, Any]
 
@@ -54,7 +52,7 @@ class Rule:
 
 def init_app(app: Flask, _: Config) -> None:
     document = json.loads(DOCUMENT.read_bytes())
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY + 1  # one more: werkzeug silently cuts a chunked body there
+    app.config["MAX_CONTENT_LENGTH"] = payload.MAX_BYTES + 1  # one more: werkzeug silently cuts a chunked body there
     app.extensions["bodies"], app.extensions["parameters"] = {}, {}
     for path in document["paths"].values():
         for operation in (each for method, each in path.items() if method != "parameters"):
@@ -72,10 +70,10 @@ def body(operation: str, *, required: bool = True) -> str:
     Answers 413, 415, 400 or, with every bad field, 422.
     """
     rule: Rule = current_app.extensions["bodies"][operation]
-    raw = _read()
-    fields = _parse(raw) if raw or required else {}
+    raw = payload.read()
+    fields = payload.parse(raw) if raw or required else {}
     if isinstance(fields, dict):
-        fields = {name: _storable(fields[name]) for name in rule.fields if name in fields}
+        fields = {name: payload.storable(fields[name]) for name in rule.fields if name in fields}
     try:
         rule.check(fields)
     except ValueError:  # nested deeper than the validator goes
@@ -112,40 +110,3 @@ def _fields(document: Schema, schema: Schema) -> dict[str, Schema]:
     for part in schema.get("allOf", ()):
         fields |= _fields(document, part)
     return fields
-
-
-def _read() -> bytes:
-    if request.environ.keys().isdisjoint(("CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING")):
-        return b""
-    try:
-        raw = request.get_data(cache=False)
-    except (OSError, ParseException):  # the client went away, or its chunks are none
-        abort(400, "Body is not complete")
-    if len(raw) > MAX_BODY:
-        abort(413)
-    if raw and request.mimetype and not request.is_json:
-        abort(415, "Content-Type must be application/json")
-    return raw
-
-
-def _parse(raw: bytes) -> Any:
-    try:
-        return json.loads(raw.decode(), parse_constant=_refuse, object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
-        abort(400, "Body is not valid JSON")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)  # NaN and Infinity are Python's own
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """RFC 7493, section 2.3: a name is not repeated; which of its values counts would be a guess."""
-    if len(fields := dict(pairs)) < len(pairs):
-        raise ValueError(pairs)
-    return fields
-
-
-def _storable(value: Any) -> Any:
-    """Lone surrogates as U+0000: PostgreSQL stores neither, the validator takes only the latter, and the schemas refuse it."""
-    return SURROGATE.sub("\0", value) if isinstance(value, str) and not value.isascii() else value

@@ -48,10 +48,13 @@ def identify() -> None:
 
 def complete(grants: dict[str, Grant], response: Response) -> Response:
     environ, headers = request.environ, response.headers
-    headers.extend([("X-Request-Id", g.request_id), ("Vary", "Authorization, Origin")])
-    headers.setdefault("Cache-Control", "no-store")
+    headers.add("X-Request-Id", g.request_id)
+    headers.add("Vary", "Authorization, Origin")
+    if not any(name == "Cache-Control" for name, _ in headers):  # setdefault would make an HTTPException
+        headers.add("Cache-Control", "no-store")
     if environ["REQUEST_METHOD"] != "OPTIONS":
-        headers.extend(grants.get(environ.get("HTTP_ORIGIN", ""), ()))
+        for name, value in grants.get(environ.get("HTTP_ORIGIN", ""), ()):
+            headers.add(name, value)
     return response
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from flask import Flask, Response, g, request
 
-from todo_api import db
 from todo_api.config import Config
+from todo_api.pool import Connection, Pool
 
 log = logging.getLogger("todo_api.access")
 
@@ -17,13 +17,13 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 Watcher = Callable[[Response, float], None]  # gets the answer, and the seconds that it took
 
 
-class WatchedPool(db.Pool):
+class WatchedPool(Pool):
     """Knows how many requests wait for a connection or have one, and in `g.database_seconds` how long the request did either."""
 
     waiting: Callable[[float], None]
     in_use: Callable[[float], None]
 
-    def getconn(self, timeout: float | None = None) -> db.Connection:
+    def getconn(self, timeout: float | None = None) -> Connection:
         g.asked = time.perf_counter()
         self.waiting(1)
         try:
@@ -34,14 +34,17 @@ class WatchedPool(db.Pool):
         self.in_use(1)
         return conn
 
-    def putconn(self, conn: db.Connection) -> None:
+    def putconn(self, conn: Connection) -> None:
         super().putconn(conn)
         self.in_use(-1)
         g.database_seconds = time.perf_counter() - g.asked
 
 
 def init_app(app: Flask, config: Config) -> None:
-    """Watch requests if a setting asks for it; otherwise none of them passes here."""
+    """Watch requests if a setting asks for it; otherwise none of them passes here.
+
+    Called before the parts whose time is measured: Flask asks who came first about requests first, about answers last.
+    """
     if not (config.access_log or config.metrics):
         return
     pool = app.extensions["pool"] = WatchedPool(config)
@@ -59,9 +62,8 @@ def init_app(app: Flask, config: Config) -> None:
             watch(response, seconds)
         return response
 
-    # Around all the others: Flask calls the first of the latter last.
-    app.before_request_funcs[None].insert(0, start)
-    app.after_request_funcs[None].insert(0, finish)
+    app.before_request(start)
+    app.after_request(finish)
 
 
 def record(response: Response, seconds: float) -> None:

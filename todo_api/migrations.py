@@ -7,7 +7,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 
-from todo_api.db import SQL, Connection
+from todo_api.pool import Connection
+from todo_api.statements import SQL
 
 LOCK = 0x746F646F  # "todo"; any number will do that no other user of the database takes
 PATIENCE, PAUSE = 60, 2  # seconds to go on trying for a lock, and between two attempts, when requests pass

@@ -10,6 +10,8 @@ from todo_api import db
 from todo_api.auth import login_required
 from todo_api.contract import body, parameters
 from todo_api.headers import cacheable
+from todo_api.pool import Row
+from todo_api.service import Answer
 
 bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks")
 
@@ -70,17 +72,17 @@ def toggle_task(task_id: str) -> Response:
 @login_required
 def delete_task(task_id: str) -> Response:
     answer(db.change("delete_task", task_id=task_id, if_match=if_match()))
-    response = Response(status=204)
+    response = Answer(status=204)
     del response.headers["Content-Type"]
     return response
 
 
-def answer(row: db.Row | None, status: int = 200) -> Response:
+def answer(row: Row | None, status: int = 200) -> Response:
     """The JSON as the database made it, with its version as the ETag."""
     json, version = row or abort(404, "Task not found")
     if json is None:
         abort(412, "Task has changed since")
-    return Response(json, status, {"ETag": f'"{(version or b"").decode()}"'}, content_type="application/json")
+    return Answer(json, status, {"ETag": f'"{(version or b"").decode()}"'}, content_type="application/json")
 
 
 def if_match() -> str:
