@@ -60,6 +60,7 @@ class Server(Service):
         super().__init__(database_url)
         self.name = name
         self.command = [word.format(port=self.port) for word in SERVERS[name]]
+        self.children += "uvicorn" in self.command  # which has a helper beside its workers
 
     def must_work(self) -> None:
         """SystemExit unless it does what the API says, whoever asks."""

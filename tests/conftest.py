@@ -1,20 +1,17 @@
 """One PostgreSQL server for the run, one database for each process of it, users with random ids: nothing needs cleaning up."""
 
-import contextlib
 import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from flask import Flask
-from psycopg.sql import SQL, Identifier
 
-from dev.postgres import Postgres
+from dev.postgres import Postgres, new_database
 from tests.client import Client, config, in_process
 from todo_api import create_app
 from todo_api.migrations import migrate
@@ -36,28 +33,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         del os.environ["TEST_DATABASE_URL"]
 
 
-@contextlib.contextmanager
-def new_database(server: str = "") -> Iterator[str]:
-    """The URL of an empty database, which is dropped afterwards."""
-    server = server or os.environ["TEST_DATABASE_URL"]
-    name = f"todo_test_{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as conn:
-        conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-        yield urlsplit(server)._replace(path=f"/{name}").geturl()
-        conn.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
-
-
 @pytest.fixture(scope="session")
 def database_url() -> Iterator[str]:
     """A database of this process's own, with the schema in it."""
-    with new_database() as url:
+    with new_database(os.environ["TEST_DATABASE_URL"]) as url:
         migrate(url)
         yield url
 
 
 @pytest.fixture
 def empty_database() -> Iterator[str]:
-    with new_database() as url:
+    with new_database(os.environ["TEST_DATABASE_URL"]) as url:
         yield url
 
 

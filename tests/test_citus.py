@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from dev.postgres import new_database
 from tests.client import Client, config, in_process
-from tests.conftest import new_database
 from tests.process.load import every_operation
 from tests.test_sql import BOUND, FILES, execute, parameters
 from todo_api import create_app

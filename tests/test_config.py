@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.client import SECRET
@@ -20,6 +23,19 @@ def test_it_works() -> None:
     assert config.jwks_url == "http://localhost:3000/api/auth/jwks"
     assert (config.issuer, config.audience) == ("http://localhost:3000", "http://localhost:3000")
     assert (config.debug, config.access_log, config.metrics) == (False, False, False)
+
+
+def test_env_example_names_every_variable() -> None:
+    asked = []
+
+    class Environment(dict[str, str]):
+        def get(self, name: str, default: str = "") -> str:  # type: ignore[override]
+            asked.append(name)
+            return super().get(name, default)
+
+    Config.from_env(Environment(GOOD))
+    example = Path(__file__).parents[1].joinpath(".env.example").read_text()
+    assert sorted(re.findall(r"^(?:# )?([A-Z_]+)=", example, re.MULTILINE)) == sorted(asked)
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -61,6 +61,7 @@ class Service:
         self.env = {**os.environ, **settings, **env}
         self.command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{self.port}", *arguments]
         self.options: dict[str, Any] = {"cwd": release}  # of Popen
+        self.children = int(self.env["WEB_CONCURRENCY"])  # of the process, when it is up
         self.send = over_http(self.port)
 
     def __enter__(self) -> Self:
@@ -81,7 +82,7 @@ class Service:
         assert self.process.poll() is None, self.text()
         try:
             healthy = self.send("GET", "/health", {}, None).status == 200
-            return healthy and len(self.workers()) >= int(self.env["WEB_CONCURRENCY"])
+            return healthy and len(self.workers()) == self.children
         except OSError:
             return False
 
