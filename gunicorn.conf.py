@@ -7,6 +7,7 @@ monkey.patch_all()  # before anything else is imported, so that all of it waits 
 
 import atexit
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -150,6 +151,12 @@ forwarder_headers = ""
 limit_request_line = 8190  # bytes, the most there is: the longest valid user_id and search take 5,500
 logger_class = JsonLogger
 loglevel = "debug" if settings.debug else "info"
+
+
+def pre_fork(_: Arbiter, __: Worker) -> None:
+    # What the garbage collector never visits again stays shared with the master: 74 MB instead of 101 for all three processes.
+    gc.collect()
+    gc.freeze()
 
 
 def worker_exit(_: Arbiter, __: Worker) -> None:
