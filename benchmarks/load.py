@@ -7,6 +7,7 @@ wrong one ends it with a line on stderr.
 A job comes as JSON on stdin, its result goes as JSON to stdout.
 """
 
+import contextlib
 import itertools
 import json
 import random
@@ -82,8 +83,9 @@ def cpu(pid: int) -> float:
     """Seconds of processor that a process and its children have used."""
     used = 0
     for each in (str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-        used += int(fields[11]) + int(fields[12])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # autovacuum's come and go
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            used += int(fields[11]) + int(fields[12])
     return used / sysconf("SC_CLK_TCK")
 
 
