@@ -19,7 +19,7 @@ ALLOWED = {
     "metrics": {"config", "pool"},
     "migrations": {"pool", "statements"},
     "pool": {"config", "statements"},
-    "tasks": {"auth", "contract", "db", "headers", "pool", "service"},
+    "tasks": {"auth", "contract", "db", "headers", "service", "statements"},
     "tokens": {"config", "keys"},
 }
 

@@ -8,8 +8,8 @@ from flask import Flask, current_app, g
 from psycopg_pool import TooManyRequests
 
 from todo_api.config import Config
-from todo_api.pool import POOL_TIMEOUT, Pool, Row
-from todo_api.statements import SQL, statement
+from todo_api.pool import POOL_TIMEOUT, Pool
+from todo_api.statements import SQL, Row, statement
 
 
 def init_app(app: Flask, config: Config) -> None:

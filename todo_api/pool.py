@@ -14,7 +14,7 @@ from psycopg.pq.abc import PGresult
 from psycopg_pool import ConnectionPool
 
 from todo_api.config import Config
-from todo_api.statements import Statement
+from todo_api.statements import Row, Statement
 
 POOL_TIMEOUT = 3  # seconds to wait for a free connection; gunicorn bounds how many requests may
 DEADLINE = 11  # seconds to wait for an answer; statement_timeout comes first where it can be set
@@ -22,7 +22,6 @@ TRUSTED_SECONDS = 30  # how long after its last use a connection is not asked wh
 # Every statement has one good plan; making one for each value costs more than it gains, but Citus has no other kind.
 SETTINGS = """SET lock_timeout = '5s'; SET statement_timeout = '10s';
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false) WHERE to_regclass('pg_dist_partition') IS NULL"""
-Row = tuple[bytes | None, ...]  # PostgreSQL's text of each column
 
 
 class Connection(psycopg.Connection):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
+Row = tuple[bytes | None, ...]  # PostgreSQL's text of each column
 
 
 class Statement(NamedTuple):

@@ -10,8 +10,8 @@ from todo_api import db
 from todo_api.auth import login_required
 from todo_api.contract import body, parameters
 from todo_api.headers import cacheable
-from todo_api.pool import Row
 from todo_api.service import Answer
+from todo_api.statements import Row
 
 bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks")
 
