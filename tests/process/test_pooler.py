@@ -7,7 +7,6 @@ import os
 import queue
 import random
 import shutil
-import signal
 import subprocess
 import tempfile
 import uuid
@@ -71,7 +70,7 @@ class PgBouncer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.send_signal(signal.SIGQUIT)  # SIGTERM waits for the clients to leave, in new versions
+        self.process.kill()  # SIGTERM waits for the clients to leave, in new versions; SIGQUIT may be inherited as ignored
         self.process.wait(60)
         shutil.rmtree(self.home)
 
