@@ -154,7 +154,8 @@ loglevel = "debug" if settings.debug else "info"
 
 
 def pre_fork(_: Arbiter, __: Worker) -> None:
-    # What the garbage collector never visits again stays shared with the master: 74 MB instead of 101 for all three processes.
+    # What the garbage collector never visits again stays shared with the master: a quarter less memory for all three processes.
+    gc.unfreeze()  # what SIGHUP has replaced since
     gc.collect()
     gc.freeze()
 

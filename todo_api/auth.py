@@ -21,6 +21,7 @@ MISSING = "Missing authorization token"
 INVALID = "Invalid or malformed token"
 EXPIRED = "Token has expired"
 NO_USER = "Token missing user identifier"
+FORBIDDEN = "Access forbidden: user_id mismatch"
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -39,7 +40,8 @@ def login_required(view: View) -> View:
         g.user_id = token_user = _user_id(_token())
         if token_user != user_id:
             log.warning("forbidden", extra={"token_user": token_user, "path_user": user_id, "method": request.method})
-            abort(403, "Access forbidden: user_id mismatch")
+            g.refused = FORBIDDEN
+            abort(403, FORBIDDEN)
         return view(**arguments)
 
     return wrapper
@@ -67,6 +69,7 @@ def _user_id(token: str) -> str:
 
 
 def _refuse(detail: str, reason: str) -> NoReturn:
+    g.refused = detail
     log.warning("unauthorized", extra={"detail": detail, "reason": reason, "method": request.method, "path": request.path})
     response = jsonify(detail=detail)
     response.status_code = 401

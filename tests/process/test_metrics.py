@@ -105,8 +105,8 @@ def scraped_or_nothing(service: Service) -> dict[str, float]:
 
 def test_refusals_are_counted_by_their_reason(service: Service) -> None:
     alice, bob = service.client("alice"), service.client("bob")
-    for header in ("", "", "Bearer x"):
-        assert alice.call("GET", headers={"Authorization": header}).status == 401
+    for method, header in (("GET", ""), ("HEAD", ""), ("GET", "Bearer x")):
+        assert alice.call(method, headers={"Authorization": header}).status == 401
     assert alice.call("HEAD", of=bob).status == 403
     reasons = {name: value for name, value in scraped(service).items() if name.startswith("todo_api_auth_failures_total")}
     assert reasons == {
