@@ -117,4 +117,5 @@ class Pool(ConnectionPool[Connection]):
             places = SimpleQueue()
             for _ in range(self.max_size // 2 or 1):
                 places.put(None)
-        return self.places.setdefault(user_id, places)
+            places = self.places.setdefault(user_id, places)
+        return places
