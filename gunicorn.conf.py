@@ -69,7 +69,7 @@ class JsonLogger(Logger):
 PlainSocket = monkey.get_original("socket", "socket")
 
 
-class Answer:
+class Outbox:
     """What is sent to a socket, held back: gunicorn sends an answer's head and body each for itself, here they are one packet."""
 
     def __init__(self, client: socket.socket) -> None:
@@ -114,11 +114,11 @@ class PoliteWorker(GeventWorker):
         super().handle(listener, client, addr)
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> bool:
-        answer = Answer(sock)
+        outbox = Outbox(sock)
         try:
-            return super().handle_request(listener_name, req, answer, addr)
+            return super().handle_request(listener_name, req, outbox, addr)
         finally:
-            sock.sendall(b"".join(answer.parts))
+            sock.sendall(b"".join(outbox.parts))
 
     def timeout_ctx(self) -> Pause:  # type: ignore[override]  # which has it return nothing
         return Pause(self.cfg.keepalive, self.idle)
