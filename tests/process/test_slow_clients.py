@@ -66,7 +66,12 @@ def test_many_requests_for_a_locked_row_stop_nobody(service: Service, alice: Cli
     ):
         other.execute("SELECT FROM tasks WHERE user_id = %s FOR UPDATE", [alice.user_id])
         stuck = [threads.submit(alice.call, "PATCH", path) for _ in range(40)]
-        wait_until(lambda: sql.execute(waiting).fetchone() == (8,), "half of both workers' connections wait for the row")
+
+        def both_are_full() -> bool:
+            stuck.append(threads.submit(alice.call, "PATCH", path))  # nobody says which worker gets how many
+            return sql.execute(waiting).fetchone() == (8,)
+
+        wait_until(both_are_full, "half of both workers' connections wait for the row")
         for _ in range(20):
             assert service.send("GET", "/health", {}, None).status == 200
             assert bob.create()
