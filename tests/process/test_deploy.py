@@ -96,10 +96,12 @@ def test_the_image_serves_as_nobody_and_knows_its_health(image: Image, database_
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd is not installed")
+    program = tmp_path / "gunicorn"  # where no space is in the path, as in the unit
+    program.symlink_to(sys.executable)
     units = [tmp_path / f"todo_api.{kind}" for kind in ("service", "socket")]
     for unit in units:
         text = (ROOT / "deploy" / unit.name).read_text()
-        unit.write_text(text.replace("/opt/todo_api/.venv/bin/gunicorn", sys.executable))
+        unit.write_text(text.replace("/opt/todo_api/.venv/bin/gunicorn", str(program)))
     done = subprocess.run(["systemd-analyze", "verify", *units], check=False, capture_output=True, text=True)  # noqa: S607
     assert (done.returncode, [line for line in done.stderr.splitlines() if "todo_api" in line]) == (0, [])
 

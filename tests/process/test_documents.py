@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_it_works_as_written(kind: str, text: str, service: Service, empty_datab
     if kind == "sql":
         (tmp_path / "text.sql").write_text(text)
         text = f'psql "$NEON_DATABASE_URL" -v ON_ERROR_STOP=1 -f {tmp_path}/text.sql'
-    text = text.replace(".venv/bin/", f"{sys.prefix}/bin/").replace("127.0.0.1:8000", f"127.0.0.1:{service.port}")
+    text = text.replace(".venv/bin/", shlex.quote(f"{sys.prefix}/bin/")).replace("127.0.0.1:8000", f"127.0.0.1:{service.port}")
     text = text.replace("curl ", "curl --fail ")
     done = subprocess.run(
         ["/bin/bash", "-euc", text], check=False, cwd=ROOT, env={**service.env, **here}, capture_output=True, text=True
