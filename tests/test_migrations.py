@@ -90,8 +90,8 @@ def test_the_table_explains_itself(database_url: str) -> None:
 @pytest.mark.parametrize(
     "migration",
     [
-        "ALTER TABLE tasks ADD COLUMN priority text",
-        "ALTER TABLE tasks ADD COLUMN priority text NOT NULL DEFAULT 'normal'",
+        "ALTER TABLE tasks ADD COLUMN mood text",
+        "ALTER TABLE tasks ADD COLUMN mood text NOT NULL DEFAULT 'normal'",
         "ALTER TABLE tasks DROP COLUMN unused",
         "ALTER TABLE tasks ADD CHECK (title <> 'x') NOT VALID",
         "CREATE INDEX ON tasks (user_id, title)",

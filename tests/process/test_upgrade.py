@@ -5,9 +5,11 @@ import shutil
 import subprocess
 import sys
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import psycopg
 import pytest
@@ -30,14 +32,14 @@ def next_release(folder: Path, *migrations: str) -> Path:
     return folder
 
 
-def give_tasks_a_priority(release: Path) -> None:
+def give_tasks_a_mood(release: Path) -> None:
     """In its statements and its document: the change that a new field makes."""
     for file in (release / "sql").glob("*_task*.sql"):
-        text = file.read_text().replace("completed, created_at", "completed, priority, created_at")
-        file.write_text(text.replace("(user_id, title,", "(priority, user_id, title,").replace("VALUES (", "VALUES ('low', "))
+        text = file.read_text().replace("completed, created_at", "completed, mood, created_at")
+        file.write_text(text.replace("(user_id, title,", "(mood, user_id, title,").replace("VALUES (", "VALUES ('low', "))
     path = release / "todo_api/openapi.json"
     document = json.loads(path.read_text())
-    document["components"]["schemas"]["Task"]["properties"]["priority"] = {"type": ["string", "null"]}
+    document["components"]["schemas"]["Task"]["properties"]["mood"] = {"type": ["string", "null"]}
     path.write_text(json.dumps(document))
 
 
@@ -51,12 +53,12 @@ def use(alice: Client) -> Answer:
 def test_it_works(empty_database: str, tmp_path: Path) -> None:
     release = next_release(
         tmp_path,
-        "ALTER TABLE tasks ADD COLUMN priority text",
-        "ALTER TABLE tasks ADD CONSTRAINT tasks_priority CHECK (priority IN ('low', 'high')) NOT VALID",
-        "ALTER TABLE tasks VALIDATE CONSTRAINT tasks_priority",
+        "ALTER TABLE tasks ADD COLUMN mood text",
+        "ALTER TABLE tasks ADD CONSTRAINT tasks_mood CHECK (mood IN ('low', 'high')) NOT VALID",
+        "ALTER TABLE tasks VALIDATE CONSTRAINT tasks_mood",
         f"-- No transaction\n{INDEX}",
     )
-    give_tasks_a_priority(release)
+    give_tasks_a_mood(release)
     user = f"alice-{uuid.uuid4()}"
     with (
         Service(empty_database, DB_POOL_SIZE="4") as old,
@@ -66,8 +68,8 @@ def test_it_works(empty_database: str, tmp_path: Path) -> None:
     ):
         before.wait_for_more()
         after.wait_for_more()
-        assert "priority" not in old.client(user).create()
-        assert new.client(user).create()["priority"] == "low"
+        assert "mood" not in old.client(user).create()
+        assert new.client(user).create()["mood"] == "low"
         assert old.stop() == 0
         after.wait_for_more()
         assert {record["level"] for each in (old, new) for record in each.logs()} == {"INFO"}
@@ -75,55 +77,62 @@ def test_it_works(empty_database: str, tmp_path: Path) -> None:
     assert lost(empty_database, old.client(user), before) == lost(empty_database, new.client(user), after) == set()
 
 
+class Stage(NamedTuple):
+    old: Service  # it serves
+    long: psycopg.Connection  # the transaction in the way of whatever wants to lock the table
+    sql: psycopg.Connection  # a direct look
+    start: Callable[[Service], Future[Service]]  # in the background
+
+
+@pytest.fixture
+def stage(empty_database: str) -> Iterator[Stage]:
+    with (
+        Service(empty_database) as old,
+        psycopg.connect(empty_database) as long,
+        psycopg.connect(empty_database, autocommit=True) as sql,
+        ThreadPoolExecutor(1) as thread,
+        ExitStack() as running,
+    ):
+        long.execute("UPDATE tasks SET title = title WHERE user_id = 'nobody'")
+        yield Stage(old, long, sql, lambda new: thread.submit(running.enter_context, new))
+
+
 @pytest.mark.parametrize(
     "migration",
     [
-        "ALTER TABLE tasks ADD COLUMN priority text",
+        "ALTER TABLE tasks ADD COLUMN mood text",
         "ALTER TABLE tasks ADD CHECK (title <> 'x') NOT VALID",
         "CREATE INDEX ON tasks (user_id, title)",
     ],
 )
-def test_a_migration_behind_a_long_transaction_lets_requests_pass(migration: str, empty_database: str, tmp_path: Path) -> None:
-    with (
-        Service(empty_database) as old,
-        psycopg.connect(empty_database) as long,
-        psycopg.connect(empty_database, autocommit=True) as sql,
-        ThreadPoolExecutor(1) as thread,
-        ExitStack() as running,
-    ):
-        long.execute("UPDATE tasks SET title = title WHERE user_id = 'nobody'")
-        new = Service(empty_database, release=next_release(tmp_path, migration))
-        starting = thread.submit(running.enter_context, new)
-        for _ in range(2):
-            wait_until(lambda: locked(sql, migration), "the migration waits for its lock")
-            use(old.client("alice"))
-        assert not starting.done()
-        long.rollback()
-        use(starting.result().client("alice"))
+def test_a_migration_behind_a_long_transaction_lets_requests_pass(
+    migration: str, stage: Stage, empty_database: str, tmp_path: Path
+) -> None:
+    starting = stage.start(Service(empty_database, release=next_release(tmp_path, migration)))
+    for _ in range(2):
+        wait_until(lambda: locked(stage.sql, migration), "the migration waits for its lock")
+        use(stage.old.client("alice"))
+    assert not starting.done()
+    stage.long.rollback()
+    use(starting.result().client("alice"))
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["the server goes on", "the server stops too"])
-def test_an_index_whose_making_was_killed_is_made_at_the_next_start(crash: bool, empty_database: str, tmp_path: Path) -> None:
-    state = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('tasks_title')"
-    with (
-        Service(empty_database) as old,
-        psycopg.connect(empty_database) as long,
-        psycopg.connect(empty_database, autocommit=True) as sql,
-        ThreadPoolExecutor(1) as thread,
-        ExitStack() as running,
-    ):
-        long.execute("UPDATE tasks SET title = title WHERE user_id = 'nobody'")
-        new = Service(empty_database, release=next_release(tmp_path, f"-- No transaction: a new one after a failure\n{INDEX}"))
-        killed = subprocess.Popen([sys.executable, "wsgi.py"], env=new.env, **new.options)
-        wait_until(lambda: locked(sql, "CREATE INDEX CONCURRENTLY"), "the index is being made")
-        killed.kill()
-        killed.wait()
-        if crash:
-            sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(query, 'CREATE INDEX')")
-        assert sql.execute(state).fetchone() == (False,)
-        starting = thread.submit(running.enter_context, new)
-        wait_until(lambda: locked(sql, "-- No transaction"), "the next start waits")
-        use(old.client("alice"))
-        long.rollback()
-        use(starting.result().client("alice"))
-        assert sql.execute(state).fetchone() == (True,)
+def test_an_index_whose_making_was_killed_is_made_at_the_next_start(
+    crash: bool, stage: Stage, empty_database: str, tmp_path: Path
+) -> None:
+    sql, state = stage.sql, "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('tasks_title')"
+    new = Service(empty_database, release=next_release(tmp_path, f"-- No transaction: a new one after a failure\n{INDEX}"))
+    killed = subprocess.Popen([sys.executable, "wsgi.py"], env=new.env, **new.options)
+    wait_until(lambda: locked(sql, "CREATE INDEX CONCURRENTLY"), "the index is being made")
+    killed.kill()
+    killed.wait()
+    if crash:
+        sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(query, 'CREATE INDEX')")
+    assert sql.execute(state).fetchone() == (False,)
+    starting = stage.start(new)
+    wait_until(lambda: locked(sql, "-- No transaction"), "the next start waits")
+    use(stage.old.client("alice"))
+    stage.long.rollback()
+    use(starting.result().client("alice"))
+    assert sql.execute(state).fetchone() == (True,)
