@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self
 
 import jwt
@@ -13,64 +13,6 @@ from todo_api import database_url
 
 ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", re.IGNORECASE)
 MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """What the service can be told; `.env.example` explains each variable."""
-
-    secret: str = field(repr=False)  # of HS256 tokens, at least 32 bytes in UTF-8
-    previous_secret: str = field(repr=False)  # accepted too while that is replaced; "" if there is none
-    database_url: str = field(repr=False)  # as libpq takes it
-    origins: tuple[str, ...]  # what CORS allows, without trailing slashes; the first is the Better Auth server
-    jwks_url: str  # where that server publishes its keys
-    issuer: str  # `iss` of tokens signed with those keys
-    audience: str  # and their `aud`
-    debug: bool
-    access_log: bool  # a record of each request
-    metrics: bool  # numbers for Prometheus at /metrics
-    bind: str  # address and port of the server
-    workers: int  # its processes
-    pool_size: int  # connections of one worker process
-    prepare: str  # statements: "auto" (not behind a transaction pooler), "on" or "off"
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str]) -> Self:
-        """Read and check all variables.
-
-        Raises:
-            SystemExit: one line with every problem, each with the name of its variable, none with a value.
-        """
-        problems = []
-
-        def read(name: str, parse: Callable[[str], Any], default: str | None = None) -> Any:
-            value = env.get(name, "").strip() or default
-            try:
-                return problems.append(f"{name} is not set") if value is None else value and parse(value)
-            except ValueError as error:
-                problems.append(f"{name} {error}")
-
-        origins = read("BETTER_AUTH_URL", _origins) or ("http://unknown",)
-        port = read("PORT", _number, "")
-        config = cls(
-            secret=read("BETTER_AUTH_SECRET", _secret),
-            previous_secret=read("BETTER_AUTH_SECRET_PREVIOUS", _secret, ""),
-            database_url=read("NEON_DATABASE_URL", database_url.normalise),
-            origins=origins,
-            jwks_url=read("BETTER_AUTH_JWKS_URL", _url, f"{origins[0]}/api/auth/jwks"),
-            issuer=read("BETTER_AUTH_ISSUER", str, origins[0]),
-            audience=read("BETTER_AUTH_AUDIENCE", str, origins[0]),
-            debug=read("DEBUG", _flag, "false"),
-            access_log=read("ACCESS_LOG", _flag, "false"),
-            metrics=read("METRICS", _flag, "false"),
-            bind=f"0.0.0.0:{port}" if port else "127.0.0.1:8000",  # a platform's proxy is elsewhere
-            workers=read("WEB_CONCURRENCY", _number, "2"),
-            pool_size=read("DB_POOL_SIZE", _number, "8"),
-            prepare=read("DB_PREPARE", _one_of("auto", "on", "off"), "auto"),
-        )
-        if problems:
-            raise SystemExit(f"todo_api cannot start: {'; '.join(problems)}")
-        return config
 
 
 def _secret(value: str) -> str:
@@ -109,7 +51,63 @@ def _flag(value: str) -> bool:
     return _one_of("true", "false", "1", "0")(value) in ("true", "1")
 
 
+def _everywhere(port: str) -> str:
+    return f"0.0.0.0:{_number(port)}"  # a platform's proxy is elsewhere
+
+
 def _number(value: str) -> int:
     if not re.fullmatch("[1-9][0-9]{0,4}", value) or int(value) > 65535:
         raise ValueError("must be a whole number from 1 to 65535")
     return int(value)
+
+
+def setting(variable: str, parse: Callable[[str], Any], default: Any = MISSING, *, secret: bool = False) -> Any:
+    """A field that is read from the environment; one without a default must be there."""
+    return field(default=default, repr=not secret, metadata={"variable": variable, "parse": parse})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What the service can be told; `.env.example` explains each variable."""
+
+    # Of HS256 tokens, at least 32 bytes in UTF-8; and what is accepted too while it is replaced.
+    secret: str = setting("BETTER_AUTH_SECRET", _secret, secret=True)
+    previous_secret: str = setting("BETTER_AUTH_SECRET_PREVIOUS", _secret, "", secret=True)
+    database_url: str = setting("NEON_DATABASE_URL", database_url.normalise, secret=True)  # as libpq takes it
+    # What CORS allows, without trailing slashes. The first is the Better Auth server, where the next three come from by default:
+    # the place of its published keys, and `iss` and `aud` of tokens signed with those.
+    origins: tuple[str, ...] = setting("BETTER_AUTH_URL", _origins)
+    jwks_url: str = setting("BETTER_AUTH_JWKS_URL", _url, "")
+    issuer: str = setting("BETTER_AUTH_ISSUER", str, "")
+    audience: str = setting("BETTER_AUTH_AUDIENCE", str, "")
+    debug: bool = setting("DEBUG", _flag, False)
+    access_log: bool = setting("ACCESS_LOG", _flag, False)  # a record of each request
+    metrics: bool = setting("METRICS", _flag, False)  # numbers for Prometheus at /metrics
+    bind: str = setting("PORT", _everywhere, "127.0.0.1:8000")  # address and port of the server
+    workers: int = setting("WEB_CONCURRENCY", _number, 2)  # its processes
+    pool_size: int = setting("DB_POOL_SIZE", _number, 8)  # connections of one worker process
+    # Statements: "auto" (not behind a transaction pooler), "on" or "off"
+    prepare: str = setting("DB_PREPARE", _one_of("auto", "on", "off"), "auto")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read and check all variables.
+
+        Raises:
+            SystemExit: one line with every problem, each with the name of its variable, none with a value.
+        """
+        values: dict[str, Any] = {}
+        problems = []
+        for each in fields(cls):
+            variable = each.metadata["variable"]
+            try:
+                if given := env.get(variable, "").strip():
+                    values[each.name] = each.metadata["parse"](given)
+                elif each.default is MISSING:
+                    problems.append(f"{variable} is not set")
+            except ValueError as error:
+                problems.append(f"{variable} {error}")
+        if problems:
+            raise SystemExit(f"todo_api cannot start: {'; '.join(problems)}")
+        origin = values["origins"][0]
+        return cls(**{"jwks_url": f"{origin}/api/auth/jwks", "issuer": origin, "audience": origin, **values})
