@@ -11,7 +11,9 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import socket
+import sys
 import tempfile
 from importlib import import_module
 from logging.config import dictConfig
@@ -28,6 +30,10 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from todo_api.config import Config
 from todo_api.logs import JsonFormatter
+
+if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    # Until gunicorn has its own handler, which comes after the migrations: process 1 of a container would not hear it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 
 load_dotenv(Path(__file__).with_name(".env"))
 settings = Config.from_env(os.environ)
@@ -66,6 +72,7 @@ class JsonLogger(Logger):
         )
 
 
+HANG_UP_SECONDS = 2  # after the stop, or the last answer: by then a request that was on its way is here
 PlainSocket = monkey.get_original("socket", "socket")
 
 
@@ -79,22 +86,6 @@ class Outbox:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.client, name)
-
-
-class Pause(gevent.Timeout):  # type: ignore[misc]  # gevent has no types
-    """Around the wait for a request and the reading of its head: the connection is idle, and not for too long."""
-
-    def __init__(self, seconds: float, idle: set[socket.socket]) -> None:
-        super().__init__(seconds, False)
-        self.idle, self.client = idle, gevent.getcurrent().client
-
-    def __enter__(self) -> Any:
-        self.idle.add(self.client)
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> Any:
-        self.idle.discard(self.client)
-        return super().__exit__(*error)
 
 
 class PoliteWorker(GeventWorker):
@@ -111,21 +102,27 @@ class PoliteWorker(GeventWorker):
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         gevent.getcurrent().client = client
-        super().handle(listener, client, addr)
+        try:
+            super().handle(listener, client, addr)
+        finally:
+            self.idle.discard(client)
+
+    def timeout_ctx(self) -> Any:
+        """Around the wait for a request and the reading of its head: the connection is idle, and not for too long."""
+        self.idle.add(gevent.getcurrent().client)
+        return gevent.Timeout(self.cfg.keepalive if self.alive else HANG_UP_SECONDS, False)
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> bool:
+        self.idle.discard(sock)
         outbox = Outbox(sock)
         try:
             return super().handle_request(listener_name, req, outbox, addr)
         finally:
             sock.sendall(b"".join(outbox.parts))
 
-    def timeout_ctx(self) -> Pause:  # type: ignore[override]  # which has it return nothing
-        return Pause(self.cfg.keepalive, self.idle)
-
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        gevent.spawn_later(2, self.hang_up)  # by then a request that was on its way is here
+        gevent.spawn_later(HANG_UP_SECONDS, self.hang_up)
 
     def hang_up(self) -> None:
         for client in list(self.idle):

@@ -6,6 +6,7 @@ import re
 
 from flask import Flask, Response, g, request
 from flask_cors import CORS
+from werkzeug.test import create_environ
 
 from todo_api.config import Config
 
@@ -35,7 +36,8 @@ def init_app(app: Flask, config: Config) -> None:
 
 
 def _granted(app: Flask, origin: str) -> Grant:
-    with app.test_request_context(headers={"Origin": origin}):
+    # Not test_request_context, which imports what is for tests down to a terminal's, where systemd would end the process.
+    with app.request_context(create_environ(headers={"Origin": origin})):
         headers = app.process_response(app.response_class()).headers
     return [(name, value) for name, value in headers if name.startswith("Access-Control-")]
 

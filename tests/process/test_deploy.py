@@ -45,6 +45,7 @@ class Image:
                 for source in sources:
                     copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
                     copy(ROOT / source, self.app / target)
+                subprocess.run(["chmod", "-R", "go=", self.app], check=True)  # noqa: S607, as a clone under umask 077 has it
 
     def command(self, step: str) -> list[str]:
         """What the step runs, in its exec form."""

@@ -27,7 +27,7 @@ ELSEWHERE = {
     "make test": "whoever runs this",
     "make bench": "test_benchmarks.py, in small",
     "python3 -m venv .venv": "test_deploy.py, as the image does it",
-    "cd /opt/todo_api": "wants systemd as the first process; test_deploy.py checks the units",
+    "umask 022": "wants systemd as the first process; test_deploy.py checks the units",
     "systemctl enable --now todo_api": "the same",
     "/opt/todo_api/.venv/bin/python -m pip install -r /opt/todo_api/requirements.txt": "the same",
     "docker build -f deploy/Dockerfile -t todo_api .": "wants Docker; test_deploy.py takes the steps of the Dockerfile",

@@ -5,16 +5,19 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
 from tests.client import SECRET
-from tests.process.load import both_workers
+from tests.process.load import both_workers, locked
 from tests.process.service import ROOT, Service, free_port, run_to_end, wait_until
+from todo_api.migrations import LOCK
 
 REQUIRED = ("BETTER_AUTH_SECRET", "NEON_DATABASE_URL", "BETTER_AUTH_URL")
 PASSWORD = "hunter2"
@@ -151,6 +154,28 @@ def test_eight_services_that_start_at_once_apply_each_migration_once(empty_datab
         assert len(migrations(empty_database)) == len(list((ROOT / "sql" / "migrations").iterdir()))
         for service in services:
             service.process.terminate()  # now, so that they end together
+
+
+def test_a_start_that_waits_can_be_stopped(empty_database: str, tmp_path: Path) -> None:
+    service = Service(empty_database, METRICS="true", TMPDIR=str(tmp_path))
+    with psycopg.connect(empty_database) as other, psycopg.connect(empty_database, autocommit=True) as sql:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        starting = subprocess.Popen(service.command, env=service.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT)
+        wait_until(lambda: locked(sql, "pg_advisory_xact_lock"), "the start waits for the lock")
+        starting.terminate()
+        output, _ = starting.communicate(timeout=15)
+    assert (starting.returncode, output) == (0, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_imported_that_is_made_for_tests_or_terminals(database_url: str) -> None:
+    """It would take memory, and make system calls for which systemd's filter in `deploy/` ends a service."""
+    command = [
+        sys.executable,
+        "-c",
+        "import sys, wsgi; print({'flask.testing', 'pdb', 'readline', 'unittest'} & sys.modules.keys())",
+    ]
+    assert subprocess.check_output(command, cwd=ROOT, env=Service(database_url).env, text=True).strip() == "set()"
 
 
 def test_start_and_stop_are_records_of_the_log(database_url: str) -> None:

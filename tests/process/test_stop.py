@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import uuid
@@ -28,6 +29,28 @@ def test_sigterm_lets_a_request_finish(database_url: str, sql: psycopg.Connectio
         assert (patch.result().status, patch.result().json["completed"]) == (200, True)
         assert service.process.wait(60) == 0
     assert sql.execute("SELECT completed FROM tasks WHERE id = %s", [task["id"]]).fetchone() == (True,)
+
+
+def test_a_connection_is_not_kept_after_an_answer_that_comes_late(database_url: str, sql: psycopg.Connection) -> None:
+    with (
+        Service(database_url, WEB_CONCURRENCY="1") as service,
+        psycopg.connect(database_url) as other,
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=15)) as late,
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=15)) as idle,
+    ):
+        alice = service.client(f"alice-{uuid.uuid4()}")
+        task_id = alice.create()["id"]
+        idle.request("GET", "/health")
+        assert idle.getresponse().read()
+        other.execute("SELECT FROM tasks WHERE user_id = %s FOR UPDATE", [alice.user_id])
+        late.request("PATCH", f"/api/{alice.user_id}/tasks/{task_id}/complete", headers=alice.headers)
+        wait_until(lambda: locked(sql), "the request waits for the row")
+        service.process.terminate()
+        assert idle.sock.recv(1) == b""  # the idle connections have been ended
+        other.rollback()
+        assert json.load(late.getresponse())["completed"] is True
+        assert late.sock.recv(1) == b""  # long before graceful_timeout
+        assert service.process.wait(15) == 0
 
 
 def test_sigterm_ends_idle_connections(database_url: str) -> None:
