@@ -1,6 +1,7 @@
 """Runs the statements of `sql/` by name."""
 
 import os
+import time
 from queue import Empty
 
 import psycopg
@@ -23,38 +24,42 @@ def init_app(app: Flask, config: Config) -> None:
 def fetch(name: str, **values: str) -> Row | None:
     """Run the statement of `sql/{name}.sql` for the user of the request, whom it gets as `user_id` beside the given values.
 
+    A user has at most half of the connections, so that many or slow requests of one keep nobody else waiting.
+
     Returns:
         The first row, or None without one.
 
     Raises:
         psycopg.OperationalError: no connection in time, or lost, or a time limit passed.
     """
-    extensions = current_app.extensions
-    pool: Pool = extensions["pool"]
-    if pool.closed:
-        pool.open()
-    conn = pool.getconn()
+    return _run(name, values, change=False)
+
+
+def change(name: str, **values: str) -> Row | None:
+    """Like `fetch`, for a statement that waits while its row is locked: the last connections are not for these."""
+    return _run(name, values, change=True)
+
+
+def _run(name: str, values: dict[str, str], *, change: bool) -> Row | None:
+    pool: Pool = current_app.extensions["pool"]
+    user_id, deadline = g.get("user_id", ""), time.monotonic() + POOL_TIMEOUT
+    taken = []
     try:
-        return conn.run(extensions["statements"][name], {**values, "user_id": g.get("user_id", "")})
+        for places in (pool.places_of(user_id), pool.places_for_changes) if change else (pool.places_of(user_id),):
+            places.get(timeout=max(0, deadline - time.monotonic()))
+            taken.append(places)
+        if pool.closed:
+            pool.open()
+        conn = pool.getconn(deadline - time.monotonic())
+        try:
+            return conn.run(current_app.extensions["statements"][name], {**values, "user_id": user_id})
+        finally:
+            pool.putconn(conn)
+    except Empty:
+        raise TooManyRequests("too many requests of one user, or changes, at once") from None
     except psycopg.errors.ReadOnlySqlTransaction as error:
         pool.drain()  # the server has become a standby
         raise psycopg.OperationalError("read-only server") from error
     finally:
-        pool.putconn(conn)
-
-
-def change(name: str, **values: str) -> Row | None:
-    """Like `fetch`, for a statement that waits while someone else holds its row locked.
-
-    A user has at most half of the connections for these, so that many requests for one locked row keep nobody else waiting.
-    """
-    pool: Pool = current_app.extensions["pool"]
-    places = pool.places_of(g.user_id)
-    try:
-        places.get(timeout=POOL_TIMEOUT)
-    except Empty:
-        raise TooManyRequests("too many changes of one user at once") from None
-    try:
-        return fetch(name, **values)
-    finally:
-        places.put(None)
+        for places in taken:
+            places.put(None)

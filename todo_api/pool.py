@@ -1,9 +1,9 @@
 """The database connections of one process."""
 
+import functools
 import time
 from collections.abc import Mapping
 from queue import SimpleQueue
-from weakref import WeakValueDictionary
 
 import psycopg
 from psycopg import generators
@@ -18,6 +18,7 @@ from todo_api.statements import Row, Statement
 
 POOL_TIMEOUT = 3  # seconds to wait for a free connection; gunicorn bounds how many requests may
 DEADLINE = 11  # seconds to wait for an answer; statement_timeout comes first where it can be set
+MAX_USERS = 1000  # whose limits are kept at a time
 TRUSTED_SECONDS = 30  # how long after its last use a connection is not asked whether it still works
 # Every statement has one good plan; making one for each value costs more than it gains, but Citus has no other kind.
 SETTINGS = """SET lock_timeout = '5s'; SET statement_timeout = '10s';
@@ -50,10 +51,12 @@ class Connection(psycopg.Connection):
     def result(self) -> PGresult:
         """What the server makes of what was sent to it."""
         result: PGresult
-        (result,) = self.wait(generators.execute(self.pgconn))
-        if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+        # One result; where the connection breaks, none, or another one that says so.
+        for result in self.wait(generators.execute(self.pgconn)):
+            if result.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+                return result
             raise error_from_result(result)
-        return result
+        raise psycopg.OperationalError("the connection is lost")
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Give up after a while also where the server sets no limit: behind a pooler, or when the network swallows the answer."""
@@ -70,7 +73,9 @@ class Pool(ConnectionPool[Connection]):
 
     def __init__(self, config: Config) -> None:
         self.prepare, self.drained = config.prepare, 0.0
-        self.places: WeakValueDictionary[str, SimpleQueue[None]] = WeakValueDictionary()
+        # Of each user, half of the connections; of all changes together, which may wait for locked rows, three quarters.
+        self.places_of = functools.lru_cache(MAX_USERS)(lambda _user_id: places(config.pool_size // 2 or 1))
+        self.places_for_changes = places(config.pool_size - config.pool_size // 4)
         super().__init__(
             config.database_url,
             connection_class=Connection,
@@ -110,12 +115,10 @@ class Pool(ConnectionPool[Connection]):
             raise
         conn.trusted_until = time.monotonic() + TRUSTED_SECONDS
 
-    def places_of(self, user_id: str) -> SimpleQueue[None]:
-        """One for each connection that the user may have for changes; a semaphore would cost 4 % of a change."""
-        places = self.places.get(user_id)
-        if places is None:
-            places = SimpleQueue()
-            for _ in range(self.max_size // 2 or 1):
-                places.put(None)
-            places = self.places.setdefault(user_id, places)
-        return places
+
+def places(count: int) -> SimpleQueue[None]:
+    """A semaphore, where one of threading's would cost 4 % of a request."""
+    free: SimpleQueue[None] = SimpleQueue()
+    for _ in range(count):
+        free.put(None)
+    return free

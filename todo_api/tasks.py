@@ -26,7 +26,9 @@ class TaskId(BaseConverter):
 @bp.post("")
 @login_required
 def create_task() -> Response:
-    row = db.fetch("create_task", body=body("create_task"), **parameters("create_task"))
+    given = parameters("create_task")
+    run = db.change if given["idempotency_key"] else db.fetch  # a key may have to wait for the task that has it
+    row = run("create_task", body=body("create_task"), **given)
     task, version, task_id, replayed, same = row or abort(500)
     if same == b"f":
         abort(422, [{"loc": ["header", "Idempotency-Key"], "msg": "value was used with another body", "type": "idempotency"}])
@@ -97,7 +99,7 @@ def if_none_match() -> str:
     if "HTTP_IF_NONE_MATCH" not in request.environ:
         return ""
     tags = request.if_none_match
-    return "*" if tags.star_tag else ",".join(tag for tag in tags.as_set(include_weak=True) if tag and "," not in tag)
+    return "*" if tags.star_tag else ",".join(tag for tag in tags.as_set(include_weak=True) if tag != "*" and "," not in tag)
 
 
 def next_page(chosen: dict[str, str], last_id: str) -> str:
