@@ -87,6 +87,13 @@ def locked(sql: psycopg.Connection, text: str = "/* toggle_task */") -> bool:
     return bool(sql.execute(f"{waiting} AND datname = current_database()", [text]).fetchone())
 
 
+def waiting(sql: psycopg.Connection) -> int:
+    """How many statements wait for a lock."""
+    waits = "SELECT count(*)::int FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    (count,) = sql.execute(waits).fetchone() or (0,)
+    return int(count)
+
+
 def is_unavailable(answer: Answer) -> bool:
     """Whether it is the 503 that a page of the frontend's origin can read."""
     assert answer.status == 503

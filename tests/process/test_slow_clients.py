@@ -3,14 +3,18 @@
 import socket
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import psycopg
 import pytest
 
-from tests.client import Client
+from tests.client import Answer, Client, config, in_process
+from tests.process.load import waiting
 from tests.process.service import Service, wait_until
+from todo_api import create_app
+from todo_api.statements import Statement
 
 HEADERS = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "
 BODY = (
@@ -52,29 +56,57 @@ def test_a_slow_request_is_answered_at_its_end(alice: Client, dribblers: list[so
     assert first.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 201")
 
 
-def test_many_requests_for_a_locked_row_stop_nobody(service: Service, alice: Client, database_url: str) -> None:
+@pytest.mark.parametrize("operation", [("PATCH", "{id}/complete"), ("POST", "", {"title": "Buy milk"})], ids=["flips", "retries"])
+@pytest.mark.parametrize("users", [1, 3])
+def test_many_requests_for_locked_rows_stop_nobody(
+    operation: tuple[Any, ...], users: int, service: Service, database_url: str
+) -> None:
+    actors = [service.client(f"alice-{uuid.uuid4()}") for _ in range(users)]
     bob = service.client(f"bob-{uuid.uuid4()}")
-    path = f"{alice.create()['id']}/complete"
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%/* toggle_task */%'"
-        " AND datname = current_database()"
-    )
+    task_id = bob.create()["id"]
+    key = {"Idempotency-Key": "k"}
+    created = [actor.call("POST", body={"title": "Buy milk"}, headers=key).json for actor in actors]
+    method, path, *body = operation
     with (
         psycopg.connect(database_url) as other,
         psycopg.connect(database_url, autocommit=True) as sql,
         ThreadPoolExecutor(40) as threads,
     ):
-        other.execute("SELECT FROM tasks WHERE user_id = %s FOR UPDATE", [alice.user_id])
-        stuck = [threads.submit(alice.call, "PATCH", path) for _ in range(40)]
+        other.execute("SELECT FROM tasks WHERE user_id = ANY (%s) FOR UPDATE", [[actor.user_id for actor in actors]])
+        stuck: list[Future[Answer]] = []
 
-        def both_are_full() -> bool:
-            stuck.append(threads.submit(alice.call, "PATCH", path))  # nobody says which worker gets how many
-            return sql.execute(waiting).fetchone() == (8,)
+        def both_are_full(more: int = 1) -> bool:
+            for actor, task in zip(actors * more, created * more, strict=True):  # nobody says which worker gets how many
+                stuck.append(threads.submit(actor.call, method, path.format_map(task), *body, headers=key))
+            return waiting(sql) == (8 if users == 1 else 12)
 
-        wait_until(both_are_full, "half of both workers' connections wait for the row")
+        both_are_full(13)
+        wait_until(both_are_full, "half of both workers' connections wait for the row, or three quarters for the rows")
         for _ in range(20):
             assert service.send("GET", "/health", {}, None).status == 200
-            assert bob.create()
+            assert bob.call("GET", task_id).status == 200
+            assert users > 1 or bob.create()
+        assert not all(each.done() for each in stuck)
+        other.rollback()
+        assert {each.result().status for each in stuck} <= {200, 201, 503}
+
+
+def test_many_slow_lists_of_one_user_stop_nobody(database_url: str) -> None:
+    app = create_app(config(database_url))
+    alice, bob = Client(in_process(app), f"alice-{uuid.uuid4()}"), Client(in_process(app), f"bob-{uuid.uuid4()}")
+    app.extensions["statements"]["list_tasks"] = Statement(
+        b"slow", b"SELECT '[]', $1, null FROM (SELECT pg_advisory_xact_lock_shared(1)) AS done", ["user_id"]
+    )
+    with (
+        psycopg.connect(database_url) as other,
+        psycopg.connect(database_url, autocommit=True) as sql,
+        ThreadPoolExecutor(20) as threads,
+    ):
+        other.execute("SELECT pg_advisory_xact_lock(1)")
+        stuck = [threads.submit(alice.call, "GET") for _ in range(20)]
+        wait_until(lambda: waiting(sql) == 4, "half of the connections wait")
+        assert [bob.create()["title"] for _ in range(20)]
         assert not all(each.done() for each in stuck)
         other.rollback()
         assert {each.result().status for each in stuck} <= {200, 503}
+    app.extensions["pool"].close()
