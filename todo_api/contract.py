@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, abort, current_app, request
-from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
+from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind, dereference
 
 from todo_api import payload
 from todo_api.config import Config
@@ -26,12 +26,13 @@ class Rule:
         defaults: what a statement gets for a parameter that is absent.
     """
 
-    def __init__(self, document: Schema, schema: Schema, places: dict[str, str]) -> None:
-        self.fields = _fields(document, schema)
+    def __init__(self, schema: Schema, places: dict[str, str]) -> None:
+        parts = [schema, *schema.get("allOf", ())]
+        self.fields: dict[str, Schema] = {name: field for part in parts for name, field in part.get("properties", {}).items()}
         self.places = places
         self.keys = {name: name if place == "query" else f"HTTP_{_column(name).upper()}" for name, place in places.items()}
         self.defaults = {_column(name): str(field.get("default", "")) for name, field in self.fields.items()}
-        self.validator = Draft202012Validator({**schema, "components": document["components"]}, mask="value")
+        self.validator = Draft202012Validator(schema, mask="value")
 
     def check(self, values: object) -> None:
         """Answer 422 with one `{"loc", "msg", "type"}` for each bad value."""
@@ -51,7 +52,7 @@ class Rule:
 
 
 def init_app(app: Flask, _: Config) -> None:
-    document = json.loads(DOCUMENT.read_bytes())
+    document = dereference(json.loads(DOCUMENT.read_bytes()))
     app.config["MAX_CONTENT_LENGTH"] = payload.MAX_BYTES + 1  # one more: werkzeug silently cuts a chunked body there
     app.extensions["bodies"], app.extensions["parameters"] = {}, {}
     for path in document["paths"].values():
@@ -59,9 +60,9 @@ def init_app(app: Flask, _: Config) -> None:
             name, declared = operation["operationId"], operation.get("parameters", [])
             if "requestBody" in operation:
                 schema = operation["requestBody"]["content"]["application/json"]["schema"]
-                app.extensions["bodies"][name] = Rule(document, schema, {})
+                app.extensions["bodies"][name] = Rule(schema, {})
             schema = {"properties": {each["name"]: each["schema"] for each in declared}, **operation.get("x-parameters", {})}
-            app.extensions["parameters"][name] = Rule(document, schema, {each["name"]: each["in"] for each in declared})
+            app.extensions["parameters"][name] = Rule(schema, {each["name"]: each["in"] for each in declared})
 
 
 def body(operation: str, *, required: bool = True) -> str:
@@ -101,12 +102,3 @@ def _typed(schema: Schema, text: str) -> int | str:
 
 def _column(name: str) -> str:
     return name.lower().replace("-", "_")
-
-
-def _fields(document: Schema, schema: Schema) -> dict[str, Schema]:
-    if "$ref" in schema:
-        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    fields = dict(schema.get("properties", {}))
-    for part in schema.get("allOf", ()):
-        fields |= _fields(document, part)
-    return fields
