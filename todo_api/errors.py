@@ -2,19 +2,16 @@
 
 import logging
 import traceback
-from http import HTTPStatus
 from typing import Any
 
 import psycopg
-from flask import Flask, Response, jsonify, request
-from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
+from flask import Flask, request
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
 
 from todo_api.config import Config
 
 log = logging.getLogger(__name__)
-
-RETRY_AFTER_SECONDS = 1
-KEPT_HEADERS = ("Allow", "Retry-After")
 
 
 def init_app(app: Flask, _: Config) -> None:
@@ -24,33 +21,27 @@ def init_app(app: Flask, _: Config) -> None:
     app.register_error_handler(Exception, defect)
 
 
-def http_error(error: HTTPException) -> Response:
+def http_error(error: HTTPException) -> ResponseReturnValue:
     """`abort()` and werkzeug's own errors. A list as the description is one of validation errors, as contract.py makes them."""
-    status = HTTPStatus(error.code or 500)
-    detail: Any = error.description
-    if detail == type(error).description:
-        detail = status.phrase
+    detail: Any = error.name if error.description == type(error).description else error.description
     body = {"detail": detail}
     if isinstance(detail, list):
         # Frontends print `data.error || data.detail`, and crash on a list.
         body["error"] = "; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in detail)
-    response = jsonify(body)
-    response.status_code = status
-    response.headers.extend((name, value) for name, value in error.get_headers() if name in KEPT_HEADERS)
-    return response
+    return body, error.code or 500, {**dict(error.get_headers()), "Content-Type": "application/json"}
 
 
-def database_lost(error: psycopg.Error) -> Response:
+def database_lost(error: psycopg.Error) -> ResponseReturnValue:
     """The database cannot be reached, is too slow, or has no free connection: psycopg_pool's errors are OperationalErrors."""
     _log(logging.WARNING, "database unavailable", error)
-    return http_error(ServiceUnavailable("Service temporarily unavailable", retry_after=RETRY_AFTER_SECONDS))
+    return {"detail": "Service temporarily unavailable"}, 503, {"Retry-After": "1"}
 
 
-def defect(error: Exception) -> Response:
+def defect(error: Exception) -> ResponseReturnValue:
     """A bug. The log gets its type and place, not its text: that may quote a value of the request."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     _log(logging.ERROR, "defect", error, frames=frames)
-    return http_error(InternalServerError("Internal server error"))
+    return {"detail": "Internal server error"}, 500
 
 
 def _log(level: int, message: str, error: Exception, **more: object) -> None:
