@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import jwt
-from flask import Flask, Response, abort, current_app, g, jsonify, request
-from werkzeug.exceptions import ServiceUnavailable
+from flask import Flask, Response, abort, current_app, g, request
 
 from todo_api.config import Config
 from todo_api.keys import PAUSE_SECONDS
@@ -15,20 +14,12 @@ from todo_api.tokens import Verifier
 
 log = logging.getLogger(__name__)
 
-View = Callable[..., Response]
-
-MISSING = "Missing authorization token"
-INVALID = "Invalid or malformed token"
-EXPIRED = "Token has expired"
-NO_USER = "Token missing user identifier"
-FORBIDDEN = "Access forbidden: user_id mismatch"
-
 
 def init_app(app: Flask, config: Config) -> None:
     app.extensions["verifier"] = Verifier(config)
 
 
-def login_required(view: View) -> View:
+def login_required(view: Callable[..., Response]) -> Callable[..., Response]:
     """Let only the user of the path call the view, which finds that user in `g.user_id` and gets no `user_id` argument.
 
     Answers 401 with a `WWW-Authenticate` challenge (RFC 6750, section 3) without a valid token and 403 for another user's path,
@@ -40,8 +31,7 @@ def login_required(view: View) -> View:
         g.user_id = token_user = _user_id(_token())
         if token_user != user_id:
             log.warning("forbidden", extra={"token_user": token_user, "path_user": user_id, "method": request.method})
-            g.refused = FORBIDDEN
-            abort(403, FORBIDDEN)
+            abort(403, "Access forbidden: user_id mismatch")
         return view(**arguments)
 
     return wrapper
@@ -51,7 +41,7 @@ def _token() -> str:
     header: str = request.environ.get("HTTP_AUTHORIZATION", "")
     scheme, _, token = header.strip().partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        _refuse(MISSING, "no bearer token")
+        _refuse("Missing authorization token", "no bearer token", challenge="Bearer")
     return token.strip()
 
 
@@ -60,19 +50,15 @@ def _user_id(token: str) -> str:
     try:
         return verifier.user_id(token)
     except jwt.ExpiredSignatureError:
-        _refuse(EXPIRED, "expired")
+        _refuse("Token has expired", "expired")
     except jwt.PyJWKClientConnectionError:
-        raise ServiceUnavailable("Service temporarily unavailable", retry_after=PAUSE_SECONDS) from None
+        abort(503, "Service temporarily unavailable", retry_after=PAUSE_SECONDS)
     except (jwt.PyJWTError, ValueError) as error:
         nobody = isinstance(error, jwt.MissingRequiredClaimError) and error.claim == "sub"
-        _refuse(NO_USER if nobody else INVALID, type(error).__name__)
+        _refuse("Token missing user identifier" if nobody else "Invalid or malformed token", type(error).__name__)
 
 
-def _refuse(detail: str, reason: str) -> NoReturn:
-    g.refused = detail
+def _refuse(detail: str, reason: str, challenge: str = 'Bearer error="invalid_token"') -> NoReturn:
     log.warning("unauthorized", extra={"detail": detail, "reason": reason, "method": request.method, "path": request.path})
-    response = jsonify(detail=detail)
-    response.status_code = 401
-    # werkzeug's WWWAuthenticate would leave out the quotes that RFC 6750 writes.
-    response.headers["WWW-Authenticate"] = "Bearer" if detail == MISSING else 'Bearer error="invalid_token"'
-    abort(response)
+    # As text, since werkzeug's WWWAuthenticate would leave out the quotes that RFC 6750 writes.
+    abort(401, detail, www_authenticate=[challenge])

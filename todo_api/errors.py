@@ -5,7 +5,7 @@ import traceback
 from typing import Any
 
 import psycopg
-from flask import Flask, request
+from flask import Flask, g, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
@@ -24,6 +24,7 @@ def init_app(app: Flask, _: Config) -> None:
 def http_error(error: HTTPException) -> ResponseReturnValue:
     """`abort()` and werkzeug's own errors. A list as the description is one of validation errors, as contract.py makes them."""
     detail: Any = error.name if error.description == type(error).description else error.description
+    g.detail = detail  # an answer to HEAD has no body to read it from
     body = {"detail": detail}
     if isinstance(detail, list):
         # Frontends print `data.error || data.detail`, and crash on a list.

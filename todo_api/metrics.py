@@ -99,7 +99,7 @@ def counting(app: Flask, pool: WatchedPool) -> Watcher:
         route, method = (request.url_rule.rule, request.method) if request.url_rule else ("none", "any")
         requests.labels(route, method, response.status_code).inc()
         latency.labels(route).observe(seconds)
-        if "refused" in g:  # as auth.py says; an answer to HEAD has no body to read it from
-            refused.labels(g.refused).inc()
+        if response.status_code in (401, 403):
+            refused.labels(g.detail).inc()
 
     return count
