@@ -37,8 +37,9 @@ class KeyStore:
     def __init__(self, url: str) -> None:
         self.url = url
         self.keys: Keys | None = None  # None until the first fetch that succeeded
-        self.fetched = 0.0  # monotonic time of the last fetch
-        self.fetching: threading.Event | None = None
+        self.fetched = float("-inf")  # monotonic time of the last fetch
+        self.idle = threading.Event()  # not set while a fetch runs
+        self.idle.set()
         self.lock = threading.Lock()
 
     def find(self, kid: str, alg: str) -> jwt.PyJWK | None:
@@ -49,32 +50,28 @@ class KeyStore:
         """
         key = (self.keys or {}).get((kid, alg))
         if key is None or time.monotonic() > self.fetched + STALE_SECONDS:
-            fetch = self._fetch_in_background()
+            self._fetch_in_background()
             if key is None:
-                if fetch:
-                    fetch.wait(FETCH_SECONDS)
+                self.idle.wait(FETCH_SECONDS)
                 key = (self.keys or {}).get((kid, alg))  # also when a fetch has ended since the first look
         if self.keys is None:
             raise jwt.PyJWKClientConnectionError("no keys yet")
         return key
 
-    def _fetch_in_background(self) -> threading.Event | None:
-        """What is set at the end of the running fetch; None when it is too early for another."""
+    def _fetch_in_background(self) -> None:
+        """Start a fetch, unless one runs or it is too early for another."""
         with self.lock:
-            if self.fetching is None and (not self.fetched or time.monotonic() > self.fetched + PAUSE_SECONDS):
-                self.fetching = threading.Event()
+            if self.idle.is_set() and time.monotonic() > self.fetched + PAUSE_SECONDS:
+                self.idle.clear()
                 threading.Thread(target=self._fetch, name="keys", daemon=True).start()
-            return self.fetching
 
     def _fetch(self) -> None:
         try:
             self.keys = parse(download(self.url))
         except Exception as error:
             log.warning("keys not fetched", extra={"url": self.url, "error": type(error).__name__})
-        with self.lock:
-            done, self.fetching, self.fetched = self.fetching, None, time.monotonic()
-        if done:
-            done.set()
+        self.fetched = time.monotonic()
+        self.idle.set()
 
 
 def parse(text: bytes) -> Keys:
@@ -90,15 +87,13 @@ def parse(text: bytes) -> Keys:
 
 
 def download(url: str) -> bytes:
-    """The body of a 200 answer. Follows no redirect, and gives up after `FETCH_SECONDS` however slowly the server dribbles.
+    """The body of a 200 answer, or an exception of any kind.
 
-    Raises:
-        Exception: of whatever kind, it did not work.
+    Follows no redirect, and gives up after `FETCH_SECONDS` however slowly the server dribbles.
     """
     target = urlsplit(url)
     connect = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
-    connection = connect(target.netloc, timeout=FETCH_SECONDS)
-    try:
+    with contextlib.closing(connect(target.netloc, timeout=FETCH_SECONDS)) as connection:
         connection.connect()
         limit = threading.Timer(FETCH_SECONDS, connection.sock.shutdown, [socket.SHUT_RDWR])
         limit.start()
@@ -108,8 +103,6 @@ def download(url: str) -> bytes:
             text = response.read(MAX_BYTES + 1)
         finally:
             limit.cancel()
-    finally:
-        connection.close()
     if response.status != http.HTTPStatus.OK or len(text) > MAX_BYTES:
         raise ValueError(response.status)
     return text
