@@ -14,7 +14,6 @@ from todo_api.pool import Connection, Pool
 log = logging.getLogger("todo_api.access")
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
-Watcher = Callable[[Response, float], None]  # gets the answer, and the seconds that it took
 
 
 class WatchedPool(Pool):
@@ -49,32 +48,26 @@ def init_app(app: Flask, config: Config) -> None:
         return
     pool = app.extensions["pool"] = WatchedPool(config)
     pool.waiting = pool.in_use = lambda _: None
-    watchers: list[Watcher] = [record] if config.access_log else []
+    if config.access_log:
+        app.after_request(record)
     if config.metrics:
-        watchers.append(counting(app, pool))
+        count(app, pool)
 
+    @app.before_request
     def start() -> None:
         g.started = time.perf_counter()
 
-    def finish(response: Response) -> Response:
-        seconds = time.perf_counter() - g.started
-        for watch in watchers:
-            watch(response, seconds)
-        return response
 
-    app.before_request(start)
-    app.after_request(finish)
-
-
-def record(response: Response, seconds: float) -> None:
+def record(response: Response) -> Response:
     """Log the rule of the path, never the path: it holds ids, and whatever a client makes up."""
-    database = g.get("database_seconds", 0)
+    seconds, database = time.perf_counter() - g.started, g.get("database_seconds", 0)
     fields = {"user": g.get("user_id"), "method": request.method, "route": request.url_rule and request.url_rule.rule}
     times = {"milliseconds": round(seconds * 1000, 3), "database_milliseconds": round(database * 1000, 3)}
     log.info("answered", extra={**fields, "status": response.status_code, **times})
+    return response
 
 
-def counting(app: Flask, pool: WatchedPool) -> Watcher:
+def count(app: Flask, pool: WatchedPool) -> None:
     """Serve `/metrics`, the sum over all processes that share PROMETHEUS_MULTIPROC_DIR, and count into it."""
     import prometheus_client as client  # noqa: PLC0415, whose import decides by that variable, and which few need
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
@@ -82,7 +75,7 @@ def counting(app: Flask, pool: WatchedPool) -> Watcher:
     registry = client.CollectorRegistry()
     own = None if "PROMETHEUS_MULTIPROC_DIR" in os.environ else registry
     if not own:
-        registry.register(MultiProcessCollector(None))  # type: ignore[no-untyped-call]
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     requests = client.Counter("todo_api_requests", "Answers", ["route", "method", "status"], registry=own)
     latency = client.Histogram("todo_api_request_seconds", "Time to answer", ["route"], registry=own, buckets=BUCKETS)
     refused = client.Counter("todo_api_auth_failures", "Answers 401 and 403", ["reason"], registry=own)
@@ -94,12 +87,12 @@ def counting(app: Flask, pool: WatchedPool) -> Watcher:
     def metrics() -> Response:
         return Response(client.generate_latest(registry), content_type=client.CONTENT_TYPE_LATEST)
 
-    def count(response: Response, seconds: float) -> None:
+    @app.after_request
+    def observe(response: Response) -> Response:
         # Where no route matches, the method may be anything: a client could make up series without end.
         route, method = (request.url_rule.rule, request.method) if request.url_rule else ("none", "any")
         requests.labels(route, method, response.status_code).inc()
-        latency.labels(route).observe(seconds)
+        latency.labels(route).observe(time.perf_counter() - g.started)
         if response.status_code in (401, 403):
             refused.labels(g.detail).inc()
-
-    return count
+        return response
