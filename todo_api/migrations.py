@@ -37,18 +37,19 @@ def migrate(database_url: str) -> list[str]:
     try:
         # The first look has a deadline, which a pooler without a server needs; a migration may take its time.
         with Connection.connect(database_url, prepare_threshold=None) as conn:
-            if not files.keys() - _applied(conn):
+            begun = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone() == (True,)
+            if begun and files.keys() <= {version for (version,) in conn.execute(APPLIED)}:
                 return []
         with psycopg.connect(database_url, autocommit=True, prepare_threshold=None) as conn:
-            return list(iter(lambda: _apply_next(files, conn, database_url), ""))
+            return [version for version in sorted(files) if _apply(version, files[version], conn, database_url)]
     except psycopg.Error as error:
         options = conninfo_to_dict(database_url)
         place = f"{options.get('host') or 'the local socket'}, port {options.get('port') or 5432}"
         raise SystemExit(f"todo_api cannot use NEON_DATABASE_URL ({place}): {' '.join(str(error).split())}") from None
 
 
-def _apply_next(files: dict[str, bytes], conn: psycopg.Connection[Any], database_url: str) -> str:
-    """Apply the first missing file; its name, or "" when none is missing."""
+def _apply(version: str, file: bytes, conn: psycopg.Connection[Any], database_url: str) -> bool:
+    """Apply the file, unless it is applied; whether it was not."""
     give_up = time.monotonic() + PATIENCE
     while True:
         try:
@@ -57,23 +58,17 @@ def _apply_next(files: dict[str, bytes], conn: psycopg.Connection[Any], database
                 conn.execute("SET LOCAL lock_timeout = '1s'")
                 conn.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
                 conn.execute(BOOK)
-                version = min(files.keys() - _applied(conn), default="")
-                if not version:
-                    return ""
-                if files[version].startswith(b"-- No transaction"):
+                if (version,) in conn.execute(APPLIED):
+                    return False
+                if file.startswith(b"-- No transaction"):
                     with psycopg.connect(database_url, autocommit=True, prepare_threshold=None) as outside:
-                        for statement in files[version].split(b";\n"):
+                        for statement in file.split(b";\n"):
                             outside.execute(statement)
                 else:
-                    conn.execute(files[version])
+                    conn.execute(file)
                 conn.execute("INSERT INTO schema_migrations (version) VALUES (%s)", [version])
-                return version
+                return True
         except (LockNotAvailable, DeadlockDetected):
             if time.monotonic() > give_up:
                 raise
             time.sleep(PAUSE)
-
-
-def _applied(conn: psycopg.Connection[Any]) -> set[str]:
-    known = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone()
-    return {version for (version,) in conn.execute(APPLIED)} if known == (True,) else set()
