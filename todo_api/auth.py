@@ -30,7 +30,7 @@ def login_required(view: Callable[..., Response]) -> Callable[..., Response]:
     def wrapper(user_id: str, **arguments: Any) -> Response:
         g.user_id = token_user = _user_id(_token())
         if token_user != user_id:
-            log.warning("forbidden", extra={"token_user": token_user, "path_user": user_id, "method": request.method})
+            log.warning("forbidden", extra={"token_user": token_user, "path_user": user_id})
             abort(403, "Access forbidden: user_id mismatch")
         return view(**arguments)
 
@@ -59,6 +59,6 @@ def _user_id(token: str) -> str:
 
 
 def _refuse(detail: str, reason: str, challenge: str = 'Bearer error="invalid_token"') -> NoReturn:
-    log.warning("unauthorized", extra={"detail": detail, "reason": reason, "method": request.method, "path": request.path})
+    log.warning("unauthorized", extra={"detail": detail, "reason": reason, "path": request.path})
     # As text, since werkzeug's WWWAuthenticate would leave out the quotes that RFC 6750 writes.
     abort(401, detail, www_authenticate=[challenge])

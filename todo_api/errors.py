@@ -34,18 +34,16 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
 
 def database_lost(error: psycopg.Error) -> ResponseReturnValue:
     """The database cannot be reached, is too slow, or has no free connection: psycopg_pool's errors are OperationalErrors."""
-    _log(logging.WARNING, "database unavailable", error)
+    log.warning("database unavailable", extra=_facts(error))
     return {"detail": "Service temporarily unavailable"}, 503, {"Retry-After": "1"}
 
 
 def defect(error: Exception) -> ResponseReturnValue:
     """A bug. The log gets its type and place, not its text: that may quote a value of the request."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    _log(logging.ERROR, "defect", error, frames=frames)
+    log.error("defect", extra={**_facts(error), "frames": frames})
     return {"detail": "Internal server error"}, 500
 
 
-def _log(level: int, message: str, error: Exception, **more: object) -> None:
-    sqlstate = getattr(error, "sqlstate", None)
-    fields = {"error": type(error).__name__, "sqlstate": sqlstate, "method": request.method, "path": request.path}
-    log.log(level, message, extra={**fields, **more})
+def _facts(error: Exception) -> dict[str, object]:
+    return {"error": type(error).__name__, "sqlstate": getattr(error, "sqlstate", None), "path": request.path}

@@ -5,7 +5,7 @@ import json
 import logging
 from typing import Any
 
-from flask import g, has_request_context
+from flask import g, has_request_context, request
 
 STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
 
@@ -23,6 +23,6 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0]:
             fields["error"] = record.exc_info[0].__name__
         if has_request_context():
-            fields["request_id"] = g.get("request_id")
+            fields |= {"request_id": g.get("request_id"), "method": request.method}
         fields |= {name: value for name, value in vars(record).items() if name not in STANDARD}
         return json.dumps(fields, default=str)
