@@ -60,17 +60,17 @@ def init_app(app: Flask, _: Config) -> None:
             name, declared = operation["operationId"], operation.get("parameters", [])
             if "requestBody" in operation:
                 schema = operation["requestBody"]["content"]["application/json"]["schema"]
-                app.extensions["bodies"][name] = Rule(schema, {})
+                app.extensions["bodies"][name] = Rule(schema, {}), operation["requestBody"]["required"]
             schema = {"properties": {each["name"]: each["schema"] for each in declared}, **operation.get("x-parameters", {})}
             app.extensions["parameters"][name] = Rule(schema, {each["name"]: each["in"] for each in declared})
 
 
-def body(operation: str, *, required: bool = True) -> str:
+def body(operation: str) -> str:
     """The JSON body of the request, reduced to the fields that openapi.json declares, as text for a statement.
 
     Answers 413, 415, 400 or, with every bad field, 422.
     """
-    rule: Rule = current_app.extensions["bodies"][operation]
+    rule, required = current_app.extensions["bodies"][operation]
     raw = payload.read()
     fields = payload.parse(raw) if raw or required else {}
     if isinstance(fields, dict):

@@ -67,7 +67,7 @@ def update_task(task_id: str) -> Response:
 @bp.patch("/<task_id:task_id>/complete")
 @login_required
 def toggle_task(task_id: str) -> Response:
-    return answer(db.change("toggle_task", task_id=task_id, body=body("toggle_task", required=False), if_match=if_match()))
+    return answer(db.change("toggle_task", task_id=task_id, body=body("toggle_task"), if_match=if_match()))
 
 
 @bp.delete("/<task_id:task_id>")
