@@ -36,7 +36,7 @@ class KeyStore:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.keys: Keys | None = None  # None until the first fetch that succeeded
+        self.keys: Keys = {}
         self.fetched = float("-inf")  # monotonic time of the last fetch
         self.idle = threading.Event()  # not set while a fetch runs
         self.idle.set()
@@ -46,17 +46,15 @@ class KeyStore:
         """The key, or None when the server does not publish it, as known now or after the one fetch that this may start.
 
         Raises:
-            jwt.PyJWKClientConnectionError: no keys have ever been seen.
+            jwt.PyJWKClientConnectionError: there are no keys at all.
         """
-        key = (self.keys or {}).get((kid, alg))
-        if key is None or time.monotonic() > self.fetched + STALE_SECONDS:
+        if (kid, alg) not in self.keys or time.monotonic() > self.fetched + STALE_SECONDS:
             self._fetch_in_background()
-            if key is None:
-                self.idle.wait(FETCH_SECONDS)
-                key = (self.keys or {}).get((kid, alg))  # also when a fetch has ended since the first look
-        if self.keys is None:
+        if (kid, alg) not in self.keys:
+            self.idle.wait(FETCH_SECONDS)
+        if not self.keys:
             raise jwt.PyJWKClientConnectionError("no keys yet")
-        return key
+        return self.keys.get((kid, alg))  # also one of a fetch that has ended since the first look
 
     def _fetch_in_background(self) -> None:
         """Start a fetch, unless one runs or it is too early for another."""
