@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import tempfile
+from http import HTTPStatus
 from importlib import import_module
 from logging.config import dictConfig
 from pathlib import Path
@@ -25,6 +26,8 @@ from dotenv import load_dotenv
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config as Settings
 from gunicorn.glogging import Logger
+from gunicorn.http.errors import ExpectationFailed, LimitRequestHeaders, LimitRequestLine, ParseException
+from gunicorn.util import write_nonblock
 from gunicorn.workers.base import Worker
 from gunicorn.workers.ggevent import GeventWorker
 
@@ -73,6 +76,13 @@ class JsonLogger(Logger):
 
 
 HANG_UP_SECONDS = 2  # after the stop, or the last answer: by then a request that was on its way is here
+STALLED_SECONDS = 30  # for which a client may neither send anything of a body nor take anything of an answer
+CHUNK = 64 * 1024  # bytes
+REFUSALS = {
+    LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+}
 PlainSocket = monkey.get_original("socket", "socket")
 
 
@@ -114,11 +124,31 @@ class PoliteWorker(GeventWorker):
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> bool:
         self.idle.discard(sock)
+        sock.settimeout(STALLED_SECONDS)
         outbox = Outbox(sock)
         try:
             return super().handle_request(listener_name, req, outbox, addr)
         finally:
-            sock.sendall(b"".join(outbox.parts))
+            self.deliver(memoryview(b"".join(outbox.parts)), sock)
+
+    def deliver(self, answer: memoryview, sock: socket.socket) -> None:
+        try:
+            for start in range(0, len(answer), CHUNK):  # each with the whole limit for itself
+                sock.sendall(answer[start : start + CHUNK])
+        except TimeoutError:
+            raise StopIteration from None  # which closes the connection
+        sock.settimeout(None)
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answer what is no request like all errors. gunicorn would quote it, there and in the log: it may hold a token."""
+        if not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        self.log.warning("not a request", extra={"error": type(exc).__name__})
+        status = next((status for kind, status in REFUSALS.items() if isinstance(exc, kind)), HTTPStatus.BAD_REQUEST)
+        body = f'{{"detail": "{status.phrase}"}}'
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        write_nonblock(client, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

@@ -150,6 +150,7 @@ def test_database_urls_as_users_have_them(given: str, expected: str) -> None:
         "postgresql:u:hunter2@h/db",
         "postgresql://u:hunter2@x@h/db",
         "postgresql://u:hunter2/x@h/db",
+        "postgresql://alice:8231/hunter2@127.0.0.1:1/app",
         "postgresql://u:hunter2%zz@h/db",
         "postgresql://u:hunter2@h:port/db",
         "postgresql://u:hunter2@h/db?sslmode=hunter2",

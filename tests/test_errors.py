@@ -100,6 +100,21 @@ def test_what_is_no_json_is_a_400(alice: Client, method: str, path: str, body: b
     assert isinstance(answer.json["detail"], str)
 
 
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        (b'{"title": "x", "description": ["\\ud800"]}', ["description"]),
+        (b'{"title": {"\\ud800": 1}, "description": 5}', ["description", "title"]),
+        (b'{"title": "\\ud83d\\ude00", "description": "\\ude00\\ud83d"}', ["description"]),
+        (b'"\\ud800"', []),
+    ],
+)
+def test_a_lone_surrogate_is_the_fault_of_its_field(alice: Client, body: bytes, fields: list[str]) -> None:
+    answer = alice.call("POST", body=body)
+    assert answer.status == 422
+    assert sorted(problem["loc"] for problem in answer.json["detail"]) == ([["body", field] for field in fields] or [["body"]])
+
+
 @pytest.mark.parametrize(("method", "path"), WITH_A_BODY)
 def test_the_size_of_a_body_is_limited_to_64_kib(alice: Client, method: str, path: str) -> None:
     path = path.format(id=alice.create()["id"])

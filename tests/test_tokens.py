@@ -99,6 +99,17 @@ def test_a_key_of_another_type_is_refused(server: KeyServer, verifier: Verifier,
             assert refused(verifier, KEYS[alg].token(server, {"sub": "alice"}, kid=f"kid-{other}"))
 
 
+@pytest.mark.parametrize(("alg", "other"), [("ES256", "ES512"), ("ES512", "ES256"), ("EdDSA", "ES256"), ("RS256", "ES256")])
+def test_a_key_that_names_no_algorithm_serves_that_of_its_type(
+    server: KeyServer, verifier: Verifier, alg: str, other: str
+) -> None:
+    key = Key(alg, "nameless")
+    del key.jwk["alg"]
+    server.keys = [key]
+    assert verifier.user_id(key.token(server, {"sub": "alice"})) == "alice"
+    assert refused(verifier, KEYS[other].token(server, {"sub": "alice"}, kid="nameless"))
+
+
 def test_an_rsa_key_that_names_no_algorithm_serves_both(server: KeyServer, verifier: Verifier) -> None:
     key = Key("RS256", "rsa")
     del key.jwk["alg"]
@@ -343,6 +354,22 @@ def test_without_any_keys_it_is_unavailable_for_those_tokens_only(alice: Client,
             assert client.call("GET").status == 200
     finally:
         lonely.extensions["pool"].close()
+
+
+def test_where_no_keys_are_published_a_token_that_wants_one_is_refused(server: KeyServer, verifier: Verifier) -> None:
+    server.answer = server.say(404, b"no such page")
+    assert refused(verifier, KEYS["EdDSA"].token(server, {"sub": "alice"}))
+
+
+def test_keys_that_are_known_outlive_their_publication(
+    server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
+    server.answer = server.say(404, b"no such page")
+    passes(keys.STALE_SECONDS + 1, monkeypatch)
+    for user in ("bob", "carol"):
+        assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": user})) == user
+        wait_for_fetches(verifier)
 
 
 def test_a_published_key_opens_the_door(server: KeyServer, alice: Client, bob: Client, app: Flask) -> None:

@@ -12,7 +12,6 @@ from todo_api import payload
 from todo_api.config import Config
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
-ENCODER = json.JSONEncoder(ensure_ascii=False)
 Schema = dict[str, Any]
 
 
@@ -74,12 +73,12 @@ def body(operation: str) -> str:
     raw = payload.read()
     fields = payload.parse(raw) if raw or required else {}
     if isinstance(fields, dict):
-        fields = {name: payload.storable(fields[name]) for name in rule.fields if name in fields}
+        fields = {name: fields[name] for name in rule.fields if name in fields}
     try:
         rule.check(fields)
     except ValueError:  # nested deeper than the validator goes
         abort(400, "Body is nested too deeply")
-    return ENCODER.encode(fields)
+    return payload.ENCODER.encode(fields)
 
 
 def parameters(operation: str) -> dict[str, str]:

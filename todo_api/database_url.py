@@ -37,8 +37,10 @@ def normalise(url: str) -> str:
     except ProgrammingError:  # its text quotes the URL, password and all
         raise ValueError("is not a valid PostgreSQL URL; special characters of the password must be percent-encoded") from None
     host, port = str(options.get("host", "")), str(options.get("port", ""))
-    if "@" in host or not re.fullmatch(r"[\d,]*", port):
-        raise ValueError("has a host or port that cannot be; special characters of the password must be percent-encoded")
+    if "@" in location or not re.fullmatch(r"[\d,]*", port):
+        raise ValueError(
+            "has a host, port or database that cannot be; special characters of the password must be percent-encoded"
+        )
     if options.get("sslmode", "prefer") not in SSLMODES:
         raise ValueError(f"has an unknown sslmode, expected one of {', '.join(sorted(SSLMODES))}")
     if "connect_timeout" not in options:

@@ -17,13 +17,7 @@ FETCH_SECONDS = 3  # how long a fetch may take, and a request wait for it
 PAUSE_SECONDS = 15  # from one fetch to the next, also after a failure
 STALE_SECONDS = 300  # the age at which a use of the keys starts a fetch in the background
 MAX_BYTES = 1_000_000
-TYPES = {  # by `alg`: the `kty` and `crv` of its keys
-    "EdDSA": ("OKP", "Ed25519"),
-    "ES256": ("EC", "P-256"),
-    "ES512": ("EC", "P-521"),
-    "PS256": ("RSA", None),
-    "RS256": ("RSA", None),
-}
+ALGORITHMS = ("EdDSA", "ES256", "ES512", "PS256", "RS256")
 Keys = dict[tuple[str, str], jwt.PyJWK]
 
 
@@ -37,6 +31,7 @@ class KeyStore:
     def __init__(self, url: str) -> None:
         self.url = url
         self.keys: Keys = {}
+        self.away = True  # until the server has answered once: with keys, or that there are none
         self.fetched = float("-inf")  # monotonic time of the last fetch
         self.idle = threading.Event()  # not set while a fetch runs
         self.idle.set()
@@ -46,13 +41,13 @@ class KeyStore:
         """The key, or None when the server does not publish it, as known now or after the one fetch that this may start.
 
         Raises:
-            jwt.PyJWKClientConnectionError: there are no keys at all.
+            jwt.PyJWKClientConnectionError: the server has never answered.
         """
         if (kid, alg) not in self.keys or time.monotonic() > self.fetched + STALE_SECONDS:
             self._fetch_in_background()
         if (kid, alg) not in self.keys:
             self.idle.wait(FETCH_SECONDS)
-        if not self.keys:
+        if self.away and not self.keys:
             raise jwt.PyJWKClientConnectionError("no keys yet")
         return self.keys.get((kid, alg))  # also one of a fetch that has ended since the first look
 
@@ -66,8 +61,10 @@ class KeyStore:
     def _fetch(self) -> None:
         try:
             self.keys = parse(download(self.url))
+            self.away = False
         except Exception as error:
-            log.warning("keys not fetched", extra={"url": self.url, "error": type(error).__name__})
+            self.away &= not isinstance(error, FileNotFoundError)
+            log.warning("keys not fetched", extra={"url": self.url.partition("?")[0], "error": type(error).__name__})
         self.fetched = time.monotonic()
         self.idle.set()
 
@@ -76,10 +73,10 @@ def parse(text: bytes) -> Keys:
     """The signing keys of a JWK Set that one of our algorithms can use; each serves the algorithms of its own type alone."""
     keys = {}
     for jwk in json.loads(text)["keys"]:
-        for alg, kind in TYPES.items():
-            # One broken key spoils no other.
+        for alg in ALGORITHMS:
+            # One broken key spoils no other, and PyJWT makes none of a key of another type, nor verifies with another curve.
             with contextlib.suppress(jwt.PyJWTError, AttributeError, LookupError, TypeError):
-                if (jwk.get("kty"), jwk.get("crv")) == kind and jwk.get("alg", alg) == alg and jwk.get("use", "sig") == "sig":
+                if jwk.get("alg", alg) == alg and jwk.get("use", "sig") == "sig":
                     keys[jwk["kid"], alg] = jwt.PyJWK(jwk, alg)
     return keys
 
@@ -101,6 +98,8 @@ def download(url: str) -> bytes:
             text = response.read(MAX_BYTES + 1)
         finally:
             limit.cancel()
+    if response.status == http.HTTPStatus.NOT_FOUND:
+        raise FileNotFoundError
     if response.status != http.HTTPStatus.OK or len(text) > MAX_BYTES:
         raise ValueError(response.status)
     return text

@@ -37,6 +37,8 @@ def migrate(database_url: str) -> list[str]:
     try:
         # The first look has a deadline, which a pooler without a server needs; a migration may take its time.
         with Connection.connect(database_url, prepare_threshold=None) as conn:
+            if (encoding := conn.info.parameter_status("server_encoding")) not in ("UTF8", None):
+                raise psycopg.NotSupportedError(f"its encoding is {encoding}, which cannot hold every text; UTF8 is needed")
             begun = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone() == (True,)
             if begun and files.keys() <= {version for (version,) in conn.execute(APPLIED)}:
                 return []

@@ -8,6 +8,7 @@ from flask import abort, request
 from gunicorn.http.errors import ParseException
 
 MAX_BYTES = 64 * 1024
+INCOMPLETE = "Body is not complete"
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -18,18 +19,24 @@ def read() -> bytes:
     try:
         raw = request.get_data(cache=False)
     except (OSError, ParseException):  # the client went away, or its chunks are none
-        abort(400, "Body is not complete")
+        abort(400, INCOMPLETE)
     if len(raw) > MAX_BYTES:
         abort(413)
     if raw and not request.is_json and request.mimetype:
         abort(415, "Content-Type must be application/json")
+    if len(raw) < (request.content_length or 0):
+        abort(400, INCOMPLETE)
     return raw
 
 
 def parse(raw: bytes) -> Any:
-    """The value. Answers 400 when it is no JSON (RFC 8259), or no text."""
+    """The value. Answers 400 when it is no JSON (RFC 8259), or no text.
+
+    Lone surrogates come as U+0000: PostgreSQL stores neither, the validator takes only the latter, and the schemas refuse it.
+    """
     try:
-        return DECODER.decode(raw.decode())
+        value = DECODER.decode(raw.decode())
+        return json.loads(SURROGATE.sub(r"\\u0000", ENCODER.encode(value))) if b"\\u" in raw else value
     except (ValueError, RecursionError):
         abort(400, "Body is not valid JSON")
 
@@ -45,9 +52,5 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def storable(value: Any) -> Any:
-    """Lone surrogates as U+0000: PostgreSQL stores neither, the validator takes only the latter, and the schemas refuse it."""
-    return SURROGATE.sub("\0", value) if isinstance(value, str) and not value.isascii() else value
-
-
+ENCODER = json.JSONEncoder(ensure_ascii=False)
 DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_unique)

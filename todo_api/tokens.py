@@ -9,7 +9,7 @@ import jwt
 from jwt.types import Options
 
 from todo_api.config import Config
-from todo_api.keys import TYPES, KeyStore
+from todo_api.keys import ALGORITHMS, KeyStore
 
 LEEWAY_SECONDS = 5  # for `nbf` and `iat`, since the issuer's clock may be ahead of ours; none for `exp`
 REMEMBERED_SECONDS = 60  # a withdrawn key or secret is not honoured for longer
@@ -29,8 +29,7 @@ class Verifier:
     """Checks tokens: HS256 with the shared secrets alone, asymmetric algorithms with published keys of their own type."""
 
     def __init__(self, config: Config) -> None:
-        self.secret, self.previous_secret = config.secret, config.previous_secret or config.secret
-        self.issuer, self.audience = config.issuer, config.audience
+        self.config = config
         self.keys = KeyStore(config.jwks_url)
         self.remembered: dict[bytes, tuple[str, float]] = {}  # by digest of the token: user id, Unix time until which it holds
 
@@ -59,25 +58,25 @@ class Verifier:
             raise jwt.InvalidTokenError("names its own key")
         options: Options = {"verify_sub": False, "verify_jti": False}
         decode = functools.partial(jwt.decode, token, leeway=LEEWAY_SECONDS)
-        if (alg := str(header.get("alg"))) in TYPES:
+        if (alg := str(header.get("alg"))) in ALGORITHMS:
             key = self.keys.find(header.get("kid", ""), alg)
             if key is None:
                 raise jwt.InvalidKeyError("not published")
-            claims = decode(key, [alg], {**options, "require": ["exp"]}, issuer=self.issuer, audience=self.audience)
+            claims = decode(key, [alg], {**options, "require": ["exp"]}, issuer=self.config.issuer, audience=self.config.audience)
         else:
             options["verify_aud"] = False
             try:
-                claims = decode(self.secret, ["HS256"], options)
+                claims = decode(self.config.secret, ["HS256"], options)
             except jwt.InvalidSignatureError:
-                claims = decode(self.previous_secret, ["HS256"], options)
+                claims = decode(self.config.previous_secret or self.config.secret, ["HS256"], options)
         if "exp" in claims and int(claims["exp"]) <= time.time():
             raise jwt.ExpiredSignatureError
         return claims
 
 
 def _user(claims: dict[str, Any]) -> str:
-    user_id = claims.get("sub") or claims.get("user_id")
-    if user_id is None or user_id == "":
+    user_id = next((claims[name] for name in ("sub", "user_id") if claims.get(name) not in (None, "")), None)
+    if user_id is None:
         raise jwt.MissingRequiredClaimError("sub")
     if not isinstance(user_id, str) or len(user_id) > MAX_USER_ID or not UNSTORABLE.isdisjoint(user_id):
         raise jwt.InvalidTokenError("unusable user id")

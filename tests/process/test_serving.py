@@ -1,11 +1,14 @@
 """What only a real server, real sockets and real threads can show."""
 
+import json
 import socket
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from urllib.parse import quote
 
 import psycopg
+import pytest
 
 from tests.client import Client
 from tests.process.service import Service
@@ -87,6 +90,43 @@ def test_a_body_that_breaks_off_is_the_clients_fault(service: Service) -> None:
     assert chunked(service, alice, b"5\r\nab")[0] == 400
     assert alice.list() == []
     assert service.logs("defect") == []
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"completed": true}'])
+def test_a_body_shorter_than_it_says_changes_nothing(service: Service, sent: bytes) -> None:
+    alice = service.client(f"alice-{uuid.uuid4()}")
+    task = alice.create()
+    for method, path in (("POST", ""), ("PUT", f"/{task['id']}"), ("PATCH", f"/{task['id']}/complete")):
+        head = f"{method} /api/{alice.user_id}/tasks{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+            connection.sendall(f"{head}Authorization: {alice.headers['Authorization']}\r\n\r\n".encode() + sent)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(12) == b"HTTP/1.1 400"
+    assert alice.list() == [task]
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("GET /api/alice/tasks?search=hunter2 HTTP/9", 400),
+        ("GET /api/alice/tasks?search=hunter2-é HTTP/1.1", 400),
+        ("GET /health HTTP/1.1\r\nAuthorization Bearer hunter2", 400),
+        ("GET /health HTTP/1.1\r\nTransfer-Encoding: hunter2", 400),
+        ("GET /health HTTP/1.1\r\nExpect: hunter2", 417),
+        (f"GET /health?{'hunter2' * 2000} HTTP/1.1", 414),
+        (f"GET /health HTTP/1.1\r\nAuthorization: Bearer {'hunter2' * 2000}", 431),
+    ],
+)
+def test_what_is_no_request_is_quoted_nowhere(service: Service, head: str, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(f"{head}\r\nHost: x\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    assert int(head.split()[1]) == status
+    assert json.loads(body) == {"detail": HTTPStatus(status).phrase}
+    assert f"Content-Length: {len(body)}" in head.splitlines()
+    assert service.logs("not a request")
+    assert "hunter2" not in answer.decode() + service.text()
 
 
 def test_an_answer_is_one_packet(service: Service) -> None:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,6 +14,7 @@ import pytest
 from tests.client import Answer, Client, config, in_process
 from tests.process.load import waiting
 from tests.process.service import Service, wait_until
+from tests.process.test_upgrade import next_release
 from todo_api import create_app
 from todo_api.statements import Statement
 
@@ -89,6 +91,47 @@ def test_many_requests_for_locked_rows_stop_nobody(
         assert not all(each.done() for each in stuck)
         other.rollback()
         assert {each.result().status for each in stuck} <= {200, 201, 503}
+
+
+@pytest.fixture
+def impatient(database_url: str, tmp_path: Path) -> Iterator[Service]:
+    """The service, with a limit for stalled clients that a test can wait for."""
+    release = next_release(tmp_path)
+    settings = release / "gunicorn.conf.py"
+    settings.write_text(settings.read_text().replace("STALLED_SECONDS = 30", "STALLED_SECONDS = 1"))
+    with Service(database_url, release=release) as service:
+        yield service
+
+
+def test_a_body_that_stalls_is_given_up(impatient: Service) -> None:
+    alice = impatient.client(f"alice-{uuid.uuid4()}")
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=15) as connection:
+        connection.sendall(BODY.format(alice).encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert alice.list() == []
+
+
+def test_an_answer_that_nobody_takes_is_given_up(impatient: Service, sql: psycopg.Connection) -> None:
+    alice = impatient.client(f"alice-{uuid.uuid4()}")
+    sql.execute(
+        "INSERT INTO tasks (user_id, title, description) SELECT %s, 'x', repeat('x', 1000) FROM generate_series(1, 20000)",
+        [alice.user_id],
+    )
+    head = f"GET /api/{alice.user_id}/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {alice.headers['Authorization']}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=15) as connection:
+        connection.sendall(head.encode())
+        assert held(impatient, connection)
+        wait_until(lambda: not held(impatient, connection), "the service has hung up")
+        assert len(b"".join(iter(lambda: connection.recv(1 << 20), b""))) < 20_000_000
+    assert {record["level"] for record in impatient.logs()} == {"INFO"}
+    assert len(alice.list()) == 20_000
+
+
+def held(service: Service, connection: socket.socket) -> bool:
+    """Whether the service has its end of the connection open, as the kernel says."""
+    ends = f":{service.port:04X} 0100007F:{connection.getsockname()[1]:04X} 01 "  # both ports, and "established"
+    return ends in Path("/proc/net/tcp").read_text()
 
 
 def test_many_slow_lists_of_one_user_stop_nobody(database_url: str) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -111,6 +112,16 @@ def test_a_database_that_refuses_ends_it_with_its_host_and_port(sql: psycopg.Con
     location = parts.netloc.rpartition("@")[2]
     line = only_line(run_to_end(parts._replace(netloc=f"{user}:{PASSWORD}@{location}", path=f"/{database}").geturl()))
     assert all(word in line for word in ("NEON_DATABASE_URL", sql.info.host, str(sql.info.port)))
+
+
+def test_a_database_that_cannot_hold_every_text_ends_it(sql: psycopg.Connection) -> None:
+    name = f"latin_{uuid.uuid4().hex}"
+    sql.execute(f"CREATE DATABASE {name} ENCODING LATIN1 LOCALE 'C' TEMPLATE template0")
+    try:
+        line = only_line(run_to_end(urlsplit(os.environ["TEST_DATABASE_URL"])._replace(path=f"/{name}").geturl()))
+        assert "its encoding is LATIN1" in line
+    finally:
+        sql.execute(f"DROP DATABASE {name}")
 
 
 def migrations(database_url: str) -> list[tuple[object, ...]]:
