@@ -129,15 +129,20 @@ class PoliteWorker(GeventWorker):
         try:
             return super().handle_request(listener_name, req, outbox, addr)
         finally:
-            self.deliver(memoryview(b"".join(outbox.parts)), sock)
+            answer = b"".join(outbox.parts)
+            if len(answer) > CHUNK:
+                self.send_in_chunks(memoryview(answer), sock)
+            sock.settimeout(None)
+            if len(answer) <= CHUNK:  # there is room for it where the kernel keeps what clients have not taken yet
+                sock.sendall(answer)
 
-    def deliver(self, answer: memoryview, sock: socket.socket) -> None:
+    def send_in_chunks(self, answer: memoryview, sock: socket.socket) -> None:
+        """Each has the whole limit for itself. StopIteration, which closes the connection, when it has passed."""
         try:
-            for start in range(0, len(answer), CHUNK):  # each with the whole limit for itself
+            for start in range(0, len(answer), CHUNK):
                 sock.sendall(answer[start : start + CHUNK])
         except TimeoutError:
-            raise StopIteration from None  # which closes the connection
-        sock.settimeout(None)
+            raise StopIteration from None
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Answer what is no request like all errors. gunicorn would quote it, there and in the log: it may hold a token."""

@@ -41,7 +41,8 @@ def change(name: str, **values: str) -> Row | None:
 
 
 def _run(name: str, values: dict[str, str], *, change: bool) -> Row | None:
-    pool: Pool = current_app.extensions["pool"]
+    extensions = current_app.extensions
+    pool: Pool = extensions["pool"]
     user_id, deadline = g.get("user_id", ""), time.monotonic() + POOL_TIMEOUT
     taken = []
     try:
@@ -52,7 +53,7 @@ def _run(name: str, values: dict[str, str], *, change: bool) -> Row | None:
             pool.open()
         conn = pool.getconn(deadline - time.monotonic())
         try:
-            return conn.run(current_app.extensions["statements"][name], {**values, "user_id": user_id})
+            return conn.run(extensions["statements"][name], {**values, "user_id": user_id})
         finally:
             pool.putconn(conn)
     except Empty:

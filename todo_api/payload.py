@@ -24,7 +24,7 @@ def read() -> bytes:
         abort(413)
     if raw and not request.is_json and request.mimetype:
         abort(415, "Content-Type must be application/json")
-    if len(raw) < (request.content_length or 0):
+    if len(raw) < int(request.environ.get("CONTENT_LENGTH") or 0):
         abort(400, INCOMPLETE)
     return raw
 

@@ -36,6 +36,7 @@ def give_tasks_a_mood(release: Path) -> None:
     """In its statements and its document: the change that a new field makes."""
     for file in (release / "sql").glob("*_task*.sql"):
         text = file.read_text().replace("completed, created_at", "completed, mood, created_at")
+        text = text.replace("AS completed,", "AS completed, 'low' AS mood,")
         file.write_text(text.replace("(user_id, title,", "(mood, user_id, title,").replace("VALUES (", "VALUES ('low', "))
     path = release / "todo_api/openapi.json"
     document = json.loads(path.read_text())
