@@ -36,7 +36,7 @@ def fetch(name: str, **values: str) -> Row | None:
 
 
 def change(name: str, **values: str) -> Row | None:
-    """Like `fetch`, for a statement that waits while its row is locked: the last connections are not for these."""
+    """Like `fetch`, for a statement that waits while its row is locked: the last connection is not for these."""
     return _run(name, values, change=True)
 
 

@@ -73,9 +73,9 @@ class Pool(ConnectionPool[Connection]):
 
     def __init__(self, config: Config) -> None:
         self.prepare, self.drained = config.prepare, 0.0
-        # Of each user, half of the connections; of all changes together, which may wait for locked rows, three quarters.
+        # Of each user, half of the connections; of all changes together, which may wait for locked rows, all but one.
         self.places_of = functools.lru_cache(MAX_USERS)(lambda _user_id: places(config.pool_size // 2 or 1))
-        self.places_for_changes = places(config.pool_size - config.pool_size // 4)
+        self.places_for_changes = places(config.pool_size - 1 or 1)
         super().__init__(
             config.database_url,
             connection_class=Connection,

@@ -80,10 +80,10 @@ def test_many_requests_for_locked_rows_stop_nobody(
         def both_are_full(more: int = 1) -> bool:
             for actor, task in zip(actors * more, created * more, strict=True):  # nobody says which worker gets how many
                 stuck.append(threads.submit(actor.call, method, path.format_map(task), *body, headers=key))
-            return waiting(sql) == (8 if users == 1 else 12)
+            return waiting(sql) == (8 if users == 1 else 14)
 
         both_are_full(13)
-        wait_until(both_are_full, "half of both workers' connections wait for the row, or three quarters for the rows")
+        wait_until(both_are_full, "half of both workers' connections wait for the row, or all but one for the rows")
         for _ in range(20):
             assert service.send("GET", "/health", {}, None).status == 200
             assert bob.call("GET", task_id).status == 200
