@@ -19,8 +19,7 @@ import psycopg
 
 from benchmarks.compare import progress
 from benchmarks.database import database, server
-from tests.client import Client, config, in_process
-from todo_api import create_app
+from tests.client import Client, application, in_process
 from todo_api.pool import SETTINGS, Connection
 from todo_api.statements import SQL, Statement, statement
 
@@ -174,8 +173,7 @@ def fillfactors(server_url: str, tasks: int = 100_000) -> None:
 def lists(server_url: str) -> None:
     """Through the application in this process, whose share is what it uses of the processor beside the database."""
     print("\n| tasks of one user | kB | database CPU µs | of a task | service CPU µs | of a task |\n|---|---|---|---|---|---|")
-    with database(server_url) as url, connect(url) as conn:
-        app = create_app(config(url))
+    with database(server_url) as url, connect(url) as conn, application(url) as app:
         for tasks in (20, 100, 1_000, 10_000):
             conn.execute("TRUNCATE tasks")
             fill(url, tasks, 1)
@@ -189,7 +187,6 @@ def lists(server_url: str) -> None:
             print(
                 f"| {tasks:,} | {bodies[0] / 1000:.1f} | {own:.0f} | {own / tasks:.2f} | {service:.0f} | {service / tasks:.2f} |"
             )
-        app.extensions["pool"].close()
 
 
 def main() -> None:

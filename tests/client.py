@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,7 @@ import jwt
 from flask import Flask
 from werkzeug.datastructures import Headers
 
+from todo_api import create_app
 from todo_api.config import Config
 
 SECRET = "a-secret-for-tests-of-more-than-32-bytes"
@@ -38,6 +40,16 @@ def config(database_url: str, **env: str) -> Config:
     """Settings as from an environment."""
     required = {"BETTER_AUTH_SECRET": SECRET, "NEON_DATABASE_URL": database_url, "BETTER_AUTH_URL": f"{ORIGIN},http://[::1]:3000"}
     return Config.from_env({**required, **env})
+
+
+@contextlib.contextmanager
+def application(database_url: str, **env: str) -> Iterator[Flask]:
+    """The application with these settings, inside the block."""
+    app = create_app(config(database_url, **env))
+    try:
+        yield app
+    finally:
+        app.extensions["pool"].close()
 
 
 def in_process(app: Flask) -> Send:

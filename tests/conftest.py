@@ -12,8 +12,7 @@ import pytest
 from flask import Flask
 
 from dev.postgres import Postgres, new_database
-from tests.client import Client, config, in_process
-from todo_api import create_app
+from tests.client import Client, application, in_process
 from todo_api.migrations import migrate
 
 SERVER = pytest.StashKey[Postgres]()
@@ -56,9 +55,8 @@ def sql(database_url: str) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture(scope="session")
 def app(database_url: str) -> Iterator[Flask]:
-    app = create_app(config(database_url))
-    yield app
-    app.extensions["pool"].close()
+    with application(database_url) as app:
+        yield app
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.client import Client, config, in_process
+from tests.client import Client, application, config, in_process
 from todo_api import create_app, metrics
 from todo_api.logs import JsonFormatter
 from todo_api.pool import Pool
@@ -23,9 +23,8 @@ TIMES = {"milliseconds", "database_milliseconds"}
 
 @pytest.fixture
 def watched(database_url: str) -> Iterator[Flask]:
-    app = create_app(config(database_url, ACCESS_LOG="true"))
-    yield app
-    app.extensions["pool"].close()
+    with application(database_url, ACCESS_LOG="true") as app:
+        yield app
 
 
 @pytest.fixture

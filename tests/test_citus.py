@@ -11,10 +11,9 @@ import psycopg
 import pytest
 
 from dev.postgres import new_database
-from tests.client import Client, config, in_process
+from tests.client import Client, application, in_process
 from tests.process.load import every_operation
 from tests.test_sql import BOUND, FILES, execute, parameters
-from todo_api import create_app
 from todo_api.migrations import migrate
 from todo_api.pool import SETTINGS
 from todo_api.statements import SQL, statement
@@ -280,19 +279,18 @@ def test_citus_sends_a_statement_to_one_shard(file: Path, citus: str) -> None:
 
 
 def test_the_api_works_on_citus(citus: str) -> None:
-    app = create_app(config(citus))
-    alice = Client(in_process(app), f"alice-{uuid.uuid4()}")
-    for _ in range(8):  # PostgreSQL changes its mind about a prepared statement after five
-        task = alice.create()
-        assert [alice.call(*operation).status for operation in every_operation(task["id"])] == [200, 201, 200, 200, 200, 204]
-        kept = alice.create()
-        for method, path in [("PUT", kept["id"]), ("PATCH", f"{kept['id']}/complete"), ("DELETE", kept["id"])]:
-            assert alice.call(method, path, {}, headers={"If-Match": '"9"'}).status == 412
-        for query in ("?limit=1&order=desc", "?sort=title&limit=1", "?search=milk"):
-            assert alice.call("GET", query).status == 200
-        once = {"Idempotency-Key": str(uuid.uuid4())}
-        first, again = (alice.call("POST", "", {"title": "Buy milk"}, headers=once) for _ in range(2))
-        assert (first.body, "Idempotency-Replayed" in first.headers) == (again.body, False)
-        assert "Idempotency-Replayed" in again.headers
-    assert all(task["user_id"] == alice.user_id for task in alice.list())
-    app.extensions["pool"].close()
+    with application(citus) as app:
+        alice = Client(in_process(app), f"alice-{uuid.uuid4()}")
+        for _ in range(8):  # PostgreSQL changes its mind about a prepared statement after five
+            task = alice.create()
+            assert [alice.call(*operation).status for operation in every_operation(task["id"])] == [200, 201, 200, 200, 200, 204]
+            kept = alice.create()
+            for method, path in [("PUT", kept["id"]), ("PATCH", f"{kept['id']}/complete"), ("DELETE", kept["id"])]:
+                assert alice.call(method, path, {}, headers={"If-Match": '"9"'}).status == 412
+            for query in ("?limit=1&order=desc", "?sort=title&limit=1", "?search=milk"):
+                assert alice.call("GET", query).status == 200
+            once = {"Idempotency-Key": str(uuid.uuid4())}
+            first, again = (alice.call("POST", "", {"title": "Buy milk"}, headers=once) for _ in range(2))
+            assert (first.body, "Idempotency-Replayed" in first.headers) == (again.body, False)
+            assert "Idempotency-Replayed" in again.headers
+        assert all(task["user_id"] == alice.user_id for task in alice.list())

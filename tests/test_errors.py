@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from psycopg.sql import SQL, Identifier
 
-from tests.client import ORIGIN, SECRET, UNSET, Client, config, in_process
+from tests.client import ORIGIN, SECRET, UNSET, Client, application, config, in_process
 from todo_api import create_app
 from todo_api.migrations import migrate
 from todo_api.statements import Statement
@@ -192,10 +192,9 @@ def test_a_defect_shows_nothing(app: Flask, alice: Client, caplog: pytest.LogCap
 
 def test_a_server_that_became_a_standby_is_a_503_and_left_at_once(empty_database: str) -> None:
     migrate(empty_database)
-    app = create_app(config(empty_database))
-    alice = Client(in_process(app), "alice")
-    read_only = "ALTER DATABASE {} SET default_transaction_read_only = {}"
-    try:
+    with application(empty_database) as app:
+        alice = Client(in_process(app), "alice")
+        read_only = "ALTER DATABASE {} SET default_transaction_read_only = {}"
         with psycopg.connect(empty_database, autocommit=True) as conn:
             database = Identifier(conn.info.dbname)
             conn.execute(SQL(read_only).format(database, SQL("on")))
@@ -205,15 +204,12 @@ def test_a_server_that_became_a_standby_is_a_503_and_left_at_once(empty_database
             conn.execute(SQL(read_only).format(database, SQL("off")))
         # The connection that took the place of the first may have been made too early, and leaves with the next answer.
         assert 201 in [alice.call("POST", body={"title": "x"}).status for _ in range(3)]
-    finally:
-        app.extensions["pool"].close()
 
 
 def test_a_lost_database_is_a_503(alice: Client, caplog: pytest.LogCaptureFixture) -> None:
-    app = create_app(config(NO_DATABASE))
-    headers = {"Authorization": "Bearer " + sign("alice", SECRET, minutes=1), "Origin": ORIGIN}
-    response = app.test_client().get("/api/alice/tasks", headers=headers)
-    app.extensions["pool"].close()
+    with application(NO_DATABASE) as app:
+        headers = {"Authorization": "Bearer " + sign("alice", SECRET, minutes=1), "Origin": ORIGIN}
+        response = app.test_client().get("/api/alice/tasks", headers=headers)
     assert (response.status_code, response.json) == (503, {"detail": "Service temporarily unavailable"})
     assert int(response.headers["Retry-After"]) >= 1
     assert response.headers["Access-Control-Allow-Origin"] == ORIGIN

@@ -11,10 +11,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.client import Client, config, in_process
+from tests.client import Client, application, in_process
 from tests.process.service import wait_until
 from tests.psql import psql
-from todo_api import create_app
 from todo_api.migrations import migrate
 from todo_api.statements import SQL
 
@@ -100,9 +99,8 @@ def db(url: str) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def client(url: str) -> Iterator[Callable[[str], Client]]:
-    app = create_app(config(url))
-    yield lambda user_id: Client(in_process(app), user_id)
-    app.extensions["pool"].close()
+    with application(url) as app:
+        yield lambda user_id: Client(in_process(app), user_id)
 
 
 def add(db: psycopg.Connection, *tasks: dict[str, Any], table: str = "task") -> list[int]:

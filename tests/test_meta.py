@@ -1,8 +1,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-from tests.client import Client, config, in_process
-from todo_api import create_app
+from tests.client import Client, application, in_process
 from todo_api.contract import DOCUMENT
 
 
@@ -18,9 +17,8 @@ def test_health_needs_no_token(alice: Client) -> None:
 def test_ready_asks_the_database(alice: Client) -> None:
     answer = alice.send("GET", "/ready", {}, None)
     assert (answer.status, answer.json) == (200, {"status": "ready"})
-    app = create_app(config("postgresql://127.0.0.1:1/none?connect_timeout=1"))
-    answer = in_process(app)("GET", "/ready", {}, None)
-    app.extensions["pool"].close()
+    with application("postgresql://127.0.0.1:1/none?connect_timeout=1") as app:
+        answer = in_process(app)("GET", "/ready", {}, None)
     assert (answer.status, answer.json) == (503, {"detail": "Service temporarily unavailable"})
     assert answer.headers["Retry-After"]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.client import Client, config, in_process
+from tests.client import Client, application, in_process
 from tests.process.load import every_operation
 from tests.process.test_pooler import PgBouncer
-from todo_api import create_app, migrations
+from todo_api import migrations
 from todo_api.migrations import migrate
 from todo_api.pool import Pool
 from todo_api.statements import SQL
@@ -99,19 +99,18 @@ def test_the_table_explains_itself(database_url: str) -> None:
 )
 def test_prepared_statements_survive_it(migration: str, empty_database: str) -> None:
     migrate(empty_database)
-    app = create_app(config(empty_database, DB_POOL_SIZE="1"))
-    alice = Client(in_process(app), f"alice-{uuid.uuid4()}")
-    pool: Pool = app.extensions["pool"]
-    prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%/* %'"
-    answers = []
-    for change in ("ALTER TABLE tasks ADD COLUMN unused text", migration):
-        with psycopg.connect(empty_database) as conn:
-            conn.execute(change)
-        for _ in range(2):
-            task_id = alice.create()["id"]
-            assert alice.call("GET", "?sort=title&limit=1").status == alice.call("GET", "?order=desc&limit=1").status == 200
-            answers.append([alice.call(*operation).status for operation in every_operation(task_id)])
-        with pool.connection() as conn:
-            assert conn.execute(prepared).fetchone() == (8,)
-    assert answers == [[200, 201, 200, 200, 200, 204]] * 4
-    pool.close()
+    with application(empty_database, DB_POOL_SIZE="1") as app:
+        alice = Client(in_process(app), f"alice-{uuid.uuid4()}")
+        pool: Pool = app.extensions["pool"]
+        prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%/* %'"
+        answers = []
+        for change in ("ALTER TABLE tasks ADD COLUMN unused text", migration):
+            with psycopg.connect(empty_database) as conn:
+                conn.execute(change)
+            for _ in range(2):
+                task_id = alice.create()["id"]
+                assert alice.call("GET", "?sort=title&limit=1").status == alice.call("GET", "?order=desc&limit=1").status == 200
+                answers.append([alice.call(*operation).status for operation in every_operation(task_id)])
+            with pool.connection() as conn:
+                assert conn.execute(prepared).fetchone() == (8,)
+        assert answers == [[200, 201, 200, 200, 200, 204]] * 4

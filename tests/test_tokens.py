@@ -15,9 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flask import Flask
 
-from tests.client import SECRET, Client, config, in_process, token
+from tests.client import SECRET, Client, application, config, in_process, token
 from tests.key_server import MAKERS, Key, KeyServer
-from todo_api import create_app, keys, tokens
+from todo_api import keys, tokens
 from todo_api.tokens import Verifier
 
 KEYS = {alg: Key(alg, f"kid-{alg}") for alg in MAKERS}
@@ -344,16 +344,13 @@ def test_a_fetch_ends_however_slowly_the_server_answers(server: KeyServer, monke
 def test_without_any_keys_it_is_unavailable_for_those_tokens_only(alice: Client, app: Flask) -> None:
     with KeyServer() as gone:
         pass
-    lonely = create_app(config(app.extensions["pool"].conninfo, BETTER_AUTH_URL=gone.origin))
-    client = Client(in_process(lonely), alice.user_id)
-    try:
+    with application(app.extensions["pool"].conninfo, BETTER_AUTH_URL=gone.origin) as lonely:
+        client = Client(in_process(lonely), alice.user_id)
         for _ in range(3):
             answer = client.call("GET", headers={"Authorization": f"Bearer {KEYS['EdDSA'].token(gone, {'sub': alice.user_id})}"})
             assert (answer.status, answer.json) == (503, {"detail": "Service temporarily unavailable"})
             assert int(answer.headers["Retry-After"]) >= 1
             assert client.call("GET").status == 200
-    finally:
-        lonely.extensions["pool"].close()
 
 
 def test_where_no_keys_are_published_a_token_that_wants_one_is_refused(server: KeyServer, verifier: Verifier) -> None:
@@ -373,10 +370,9 @@ def test_keys_that_are_known_outlive_their_publication(
 
 
 def test_a_published_key_opens_the_door(server: KeyServer, alice: Client, bob: Client, app: Flask) -> None:
-    federated = create_app(config(app.extensions["pool"].conninfo, BETTER_AUTH_URL=f"{server.origin}/,https://preview.example"))
-    client = Client(in_process(federated), alice.user_id)
-    client.headers["Authorization"] = f"Bearer {KEYS['EdDSA'].token(server, {'sub': alice.user_id})}"
-    try:
+    with application(app.extensions["pool"].conninfo, BETTER_AUTH_URL=f"{server.origin}/,https://preview.example") as federated:
+        client = Client(in_process(federated), alice.user_id)
+        client.headers["Authorization"] = f"Bearer {KEYS['EdDSA'].token(server, {'sub': alice.user_id})}"
         task = client.create()
         assert client.list() == [task]
         assert client.call("GET", of=bob).status == 403
@@ -384,8 +380,6 @@ def test_a_published_key_opens_the_door(server: KeyServer, alice: Client, bob: C
         answer = client.call("GET", headers={"Authorization": f"Bearer {forged}"})
         assert (answer.status, answer.json) == (401, {"detail": "Invalid or malformed token"})
         assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
-    finally:
-        federated.extensions["pool"].close()
 
 
 @pytest.mark.parametrize(
@@ -403,16 +397,13 @@ def test_while_a_secret_is_replaced_the_previous_is_as_good(
     alice: Client, app: Flask, claims: dict[str, Any], status: int, detail: str | None
 ) -> None:
     new, leaked = "new" * 11, "leaked" * 6
-    replacing = create_app(config(app.extensions["pool"].conninfo, BETTER_AUTH_SECRET=new, BETTER_AUTH_SECRET_PREVIOUS=SECRET))
-    client = Client(in_process(replacing), alice.user_id)
-    try:
+    with application(app.extensions["pool"].conninfo, BETTER_AUTH_SECRET=new, BETTER_AUTH_SECRET_PREVIOUS=SECRET) as replacing:
+        client = Client(in_process(replacing), alice.user_id)
         for secret in (new, SECRET):
             answer = client.call("GET", headers={"Authorization": f"Bearer {token({'sub': alice.user_id, **claims}, secret)}"})
             assert (answer.status, answer.json) == (status, {"detail": detail} if detail else [])
         answer = client.call("GET", headers={"Authorization": f"Bearer {token({'sub': alice.user_id, **claims}, leaked)}"})
         assert (answer.status, answer.json) == (401, {"detail": "Invalid or malformed token"})
-    finally:
-        replacing.extensions["pool"].close()
 
 
 def test_issuer_audience_and_address_can_be_set(server: KeyServer) -> None:

@@ -19,11 +19,10 @@ import psycopg
 import pytest
 
 from dev.postgres import WHEEL, unprivileged
-from tests.client import Client, config, in_process, over_http
+from tests.client import Client, application, in_process, over_http
 from tests.key_server import KeyServer
 from tests.process.load import lost, writing
 from tests.process.service import ROOT, Service
-from todo_api import create_app
 from todo_api.migrations import migrate
 
 
@@ -147,8 +146,7 @@ def test_a_backup_restores_every_task(
     env = {**os.environ, "PATH": f"{tools}{os.environ['PATH']}", **urls}
     subprocess.run(["bash", "-euc", commands("Backup and restore")], check=True, cwd=tmp_path, env=env)  # noqa: S607
     assert migrate(empty_database) == []
-    app = create_app(config(empty_database))
-    restored = Client(in_process(app), alice.user_id)
-    assert restored.list() == tasks
-    assert restored.create()["id"] > tasks[-1]["id"]
-    app.extensions["pool"].close()
+    with application(empty_database) as app:
+        restored = Client(in_process(app), alice.user_id)
+        assert restored.list() == tasks
+        assert restored.create()["id"] > tasks[-1]["id"]

@@ -21,10 +21,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from dev.postgres import Postgres, give_away, unprivileged
-from tests.client import Answer, Client, config, in_process
+from tests.client import Answer, Client, application, in_process
 from tests.process.load import at_once, both_workers, every_operation, is_unavailable
 from tests.process.service import Service, free_port, wait_until
-from todo_api import create_app
 
 SERVER_CONNECTIONS = 5
 USERS, THREADS = 50, 32
@@ -235,14 +234,13 @@ def test_it_is_noticed_and_no_statement_is_prepared_there(pooler: PgBouncer) -> 
 
 @pytest.mark.parametrize(("prepare", "prepared"), [("auto", ["create_task", "list_tasks"]), ("off", [])])
 def test_on_a_direct_connection_each_statement_is_prepared_once(database_url: str, prepare: str, prepared: list[str]) -> None:
-    app = create_app(config(database_url, DB_POOL_SIZE="1", DB_PREPARE=prepare))
-    alice = Client(in_process(app), f"alice-{uuid.uuid4()}")
-    for _ in range(3):
-        alice.create()
-        alice.list()
-    with app.extensions["pool"].connection() as conn:
-        names = conn.execute("SELECT substring(statement FROM '^\\w+ /. (\\w+) ./') FROM pg_prepared_statements").fetchall()
-    app.extensions["pool"].close()
+    with application(database_url, DB_POOL_SIZE="1", DB_PREPARE=prepare) as app:
+        alice = Client(in_process(app), f"alice-{uuid.uuid4()}")
+        for _ in range(3):
+            alice.create()
+            alice.list()
+        with app.extensions["pool"].connection() as conn:
+            names = conn.execute("SELECT substring(statement FROM '^\\w+ /. (\\w+) ./') FROM pg_prepared_statements").fetchall()
     assert sorted(name for (name,) in names if name) == prepared
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.client import Answer, Client, config, in_process
+from tests.client import Answer, Client, application, in_process
 from tests.process.load import waiting
 from tests.process.service import Service, wait_until
 from tests.process.test_upgrade import next_release
-from todo_api import create_app
 from todo_api.statements import Statement
 
 HEADERS = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "
@@ -135,21 +134,20 @@ def held(service: Service, connection: socket.socket) -> bool:
 
 
 def test_many_slow_lists_of_one_user_stop_nobody(database_url: str) -> None:
-    app = create_app(config(database_url))
-    alice, bob = Client(in_process(app), f"alice-{uuid.uuid4()}"), Client(in_process(app), f"bob-{uuid.uuid4()}")
-    app.extensions["statements"]["list_tasks"] = Statement(
-        b"slow", b"SELECT '[]', $1, null FROM (SELECT pg_advisory_xact_lock_shared(1)) AS done", ["user_id"]
-    )
-    with (
-        psycopg.connect(database_url) as other,
-        psycopg.connect(database_url, autocommit=True) as sql,
-        ThreadPoolExecutor(20) as threads,
-    ):
-        other.execute("SELECT pg_advisory_xact_lock(1)")
-        stuck = [threads.submit(alice.call, "GET") for _ in range(20)]
-        wait_until(lambda: waiting(sql) == 4, "half of the connections wait")
-        assert [bob.create()["title"] for _ in range(20)]
-        assert not all(each.done() for each in stuck)
-        other.rollback()
-        assert {each.result().status for each in stuck} <= {200, 503}
-    app.extensions["pool"].close()
+    with application(database_url) as app:
+        alice, bob = Client(in_process(app), f"alice-{uuid.uuid4()}"), Client(in_process(app), f"bob-{uuid.uuid4()}")
+        app.extensions["statements"]["list_tasks"] = Statement(
+            b"slow", b"SELECT '[]', $1, null FROM (SELECT pg_advisory_xact_lock_shared(1)) AS done", ["user_id"]
+        )
+        with (
+            psycopg.connect(database_url) as other,
+            psycopg.connect(database_url, autocommit=True) as sql,
+            ThreadPoolExecutor(20) as threads,
+        ):
+            other.execute("SELECT pg_advisory_xact_lock(1)")
+            stuck = [threads.submit(alice.call, "GET") for _ in range(20)]
+            wait_until(lambda: waiting(sql) == 4, "half of the connections wait")
+            assert [bob.create()["title"] for _ in range(20)]
+            assert not all(each.done() for each in stuck)
+            other.rollback()
+            assert {each.result().status for each in stuck} <= {200, 503}
