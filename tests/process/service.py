@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
+
+import pytest
 
 from tests.client import ORIGIN, SECRET, Client, over_http
 
@@ -24,6 +27,13 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def executable(name: str) -> str:
+    """A server, which Debian keeps out of the PATH of users; skips without it, unless REQUIRE_SERVERS is set."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    reason = f"{name} is not installed"
+    return found or (pytest.fail(reason) if os.environ.get("REQUIRE_SERVERS") else pytest.skip(reason))
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:

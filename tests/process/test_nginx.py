@@ -23,7 +23,7 @@ import pytest
 from dev.postgres import give_away, unprivileged
 from tests.client import UNSET, Answer, Client, over_http
 from tests.process.load import both_workers, locked
-from tests.process.service import ROOT, Service, free_port, wait_until
+from tests.process.service import ROOT, Service, executable, free_port, wait_until
 
 PAGE = "https://app.example.com"  # the origin that deploy/nginx.conf names
 OTHER_PAGE = "https://evil.example.com"
@@ -56,7 +56,7 @@ class Nginx:
             text = text.replace(ours, theirs)
         (self.home / "nginx.conf").write_text(text)
         with (self.home / "output").open("w") as output:
-            command = [executable(), "-e", "stderr", "-c", f"{self.home}/nginx.conf", "-g", "daemon off;"]
+            command = [executable("nginx"), "-e", "stderr", "-c", f"{self.home}/nginx.conf", "-g", "daemon off;"]
             self.process = subprocess.Popen(command, cwd="/", stdout=output, stderr=output, **unprivileged())
         try:
             wait_until(self.is_up, "nginx is up")
@@ -94,13 +94,6 @@ class Nginx:
         return found()[0]
 
 
-def executable() -> str:
-    """nginx, which Debian keeps out of the PATH of users; skips without it, unless REQUIRE_SERVERS is set."""
-    found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    reason = "nginx is not installed"
-    return found or (pytest.fail(reason) if os.environ.get("REQUIRE_SERVERS") else pytest.skip(reason))
-
-
 def on_page(client: Client) -> Client:
     client.headers["Origin"] = PAGE
     return client
@@ -128,7 +121,7 @@ def is_ours(answer: Answer, status: int, detail: str) -> bool:
 
 @pytest.fixture(scope="module")
 def upstream(database_url: str) -> Iterator[Service]:
-    executable()
+    executable("nginx")
     with Service(database_url, BETTER_AUTH_URL=PAGE, METRICS="true") as service:
         both_workers(service)
         yield service
@@ -361,7 +354,7 @@ def test_two_hundred_slow_clients_keep_nobody_waiting(nginx: Nginx, carol: Clien
 
 
 def test_a_service_that_is_killed_is_503_until_it_is_back(database_url: str, sql: psycopg.Connection) -> None:
-    executable()
+    executable("nginx")
     service = Service(database_url, BETTER_AUTH_URL=PAGE)
     with Nginx(service.port) as nginx, ThreadPoolExecutor(1) as thread:
         alice = nginx.client(f"alice-{uuid.uuid4()}")

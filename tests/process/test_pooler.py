@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import random
 import shutil
@@ -23,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict
 from dev.postgres import Postgres, give_away, unprivileged
 from tests.client import Answer, Client, application, in_process
 from tests.process.load import at_once, both_workers, every_operation, is_unavailable
-from tests.process.service import Service, free_port, wait_until
+from tests.process.service import Service, executable, free_port, wait_until
 
 SERVER_CONNECTIONS = 5
 USERS, THREADS = 50, 32
@@ -59,7 +58,7 @@ class PgBouncer:
         lines = [f"{name} = {value}" for name, value in settings.items()]
         (self.home / "pgbouncer.ini").write_text("\n".join(["[databases]", f"* = {self.server}", "[pgbouncer]", *lines, ""]))
         with (self.home / "log").open("w") as log:
-            command = [executable(), str(self.home / "pgbouncer.ini")]
+            command = [executable("pgbouncer"), str(self.home / "pgbouncer.ini")]
             self.process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, **unprivileged())
         try:
             wait_until(self.is_up, "PgBouncer is up")
@@ -90,13 +89,6 @@ class PgBouncer:
                 stack.enter_context(psycopg.connect(self.url(), prepare_threshold=None)) for _ in range(SERVER_CONNECTIONS)
             ]
             return [row for client in clients for row in client.execute(query).fetchmany(1)]
-
-
-def executable() -> str:
-    """PgBouncer, which Debian keeps out of the PATH of users; skips without it, unless REQUIRE_SERVERS is set."""
-    found = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    reason = "pgbouncer is not installed"
-    return found or (pytest.fail(reason) if os.environ.get("REQUIRE_SERVERS") else pytest.skip(reason))
 
 
 Task = dict[str, Any]
