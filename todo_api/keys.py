@@ -17,7 +17,13 @@ FETCH_SECONDS = 3  # how long a fetch may take, and a request wait for it
 PAUSE_SECONDS = 15  # from one fetch to the next, also after a failure
 STALE_SECONDS = 300  # the age at which a use of the keys starts a fetch in the background
 MAX_BYTES = 1_000_000
-ALGORITHMS = ("EdDSA", "ES256", "ES512", "PS256", "RS256")
+TYPES = {  # by `alg`: the `kty` and `crv` of its keys
+    "EdDSA": ("OKP", "Ed25519"),
+    "ES256": ("EC", "P-256"),
+    "ES512": ("EC", "P-521"),
+    "PS256": ("RSA", None),
+    "RS256": ("RSA", None),
+}
 Keys = dict[tuple[str, str], jwt.PyJWK]
 
 
@@ -73,10 +79,10 @@ def parse(text: bytes) -> Keys:
     """The signing keys of a JWK Set that one of our algorithms can use; each serves the algorithms of its own type alone."""
     keys = {}
     for jwk in json.loads(text)["keys"]:
-        for alg in ALGORITHMS:
-            # One broken key spoils no other, and PyJWT makes none of a key of another type, nor verifies with another curve.
+        for alg, kind in TYPES.items():
+            # One broken key spoils no other.
             with contextlib.suppress(jwt.PyJWTError, AttributeError, LookupError, TypeError):
-                if jwk.get("alg", alg) == alg and jwk.get("use", "sig") == "sig":
+                if (jwk.get("kty"), jwk.get("crv")) == kind and jwk.get("alg", alg) == alg and jwk.get("use", "sig") == "sig":
                     keys[jwk["kid"], alg] = jwt.PyJWK(jwk, alg)
     return keys
 

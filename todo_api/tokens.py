@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import threading
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ import jwt
 from jwt.types import Options
 
 from todo_api.config import Config
-from todo_api.keys import ALGORITHMS, KeyStore
+from todo_api.keys import TYPES, KeyStore
 
 LEEWAY_SECONDS = 5  # for `nbf` and `iat`, since the issuer's clock may be ahead of ours; none for `exp`
 REMEMBERED_SECONDS = 60  # a withdrawn key or secret is not honoured for longer
@@ -32,6 +33,7 @@ class Verifier:
         self.config = config
         self.keys = KeyStore(config.jwks_url)
         self.remembered: dict[bytes, tuple[str, float]] = {}  # by digest of the token: user id, Unix time until which it holds
+        self.lock = threading.Lock()
 
     def user_id(self, token: str) -> str:
         """The user of a valid token.
@@ -47,9 +49,10 @@ class Verifier:
         if time.time() >= until:
             claims = self._claims(token)
             user_id, until = _user(claims), min(int(claims.get("exp", 2**63)), time.time() + REMEMBERED_SECONDS)
-            if len(self.remembered) >= MAX_REMEMBERED:
-                self.remembered.clear()  # each of them would have been checked again within the minute anyway
-            self.remembered[digest] = user_id, until
+            with self.lock:
+                if len(self.remembered) >= MAX_REMEMBERED:
+                    del self.remembered[next(iter(self.remembered))]
+                self.remembered[digest] = user_id, until
         return user_id
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -58,7 +61,7 @@ class Verifier:
             raise jwt.InvalidTokenError("names its own key")
         options: Options = {"verify_sub": False, "verify_jti": False}
         decode = functools.partial(jwt.decode, token, leeway=LEEWAY_SECONDS)
-        if (alg := str(header.get("alg"))) in ALGORITHMS:
+        if (alg := str(header.get("alg"))) in TYPES:
             key = self.keys.find(header.get("kid", ""), alg)
             if key is None:
                 raise jwt.InvalidKeyError("not published")
