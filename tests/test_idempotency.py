@@ -80,6 +80,11 @@ def test_a_key_that_cannot_be_is_refused(alice: Client, key: str) -> None:
     assert alice.list() == []
 
 
+@pytest.mark.parametrize(("body", "status"), [(b" " * 70_000, 413), (b"{", 400)])
+def test_a_bad_body_comes_before_a_bad_key(alice: Client, body: bytes, status: int) -> None:
+    assert alice.call("POST", body=body, headers={"Idempotency-Key": "x" * 256}).status == status
+
+
 def test_a_bad_body_takes_no_key(alice: Client) -> None:
     assert post(alice, "k", "").status == 422
     assert post(alice, "k").status == 201

@@ -26,9 +26,9 @@ class TaskId(BaseConverter):
 @bp.post("")
 @login_required
 def create_task() -> Response:
-    given = parameters("create_task")
-    run = db.change if given["idempotency_key"] else db.fetch  # a key may have to wait for the task that has it
-    row = run("create_task", body=body("create_task"), **given)
+    values = {"body": body("create_task"), **parameters("create_task")}
+    run = db.change if values["idempotency_key"] else db.fetch  # a key may have to wait for the task that has it
+    row = run("create_task", **values)
     task, version, task_id, replayed, same = row or abort(500)
     if same == b"f":
         abort(422, [{"loc": ["header", "Idempotency-Key"], "msg": "value was used with another body", "type": "idempotency"}])
