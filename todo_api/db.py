@@ -1,15 +1,12 @@
 """Runs the statements of `sql/` by name."""
 
 import os
-import time
-from queue import Empty
 
 import psycopg
 from flask import Flask, current_app, g
-from psycopg_pool import TooManyRequests
 
 from todo_api.config import Config
-from todo_api.pool import POOL_TIMEOUT, Pool
+from todo_api.pool import Pool
 from todo_api.statements import SQL, Row, statement
 
 
@@ -41,26 +38,13 @@ def change(name: str, **values: str) -> Row | None:
 
 
 def _run(name: str, values: dict[str, str], *, change: bool) -> Row | None:
-    extensions = current_app.extensions
+    extensions, user_id = current_app.extensions, g.get("user_id", "")
     pool: Pool = extensions["pool"]
-    user_id, deadline = g.get("user_id", ""), time.monotonic() + POOL_TIMEOUT
-    taken = []
+    conn = pool.take(user_id, change=change)
     try:
-        for places in (pool.places_of(user_id), pool.places_for_changes) if change else (pool.places_of(user_id),):
-            places.get(timeout=max(0, deadline - time.monotonic()))
-            taken.append(places)
-        if pool.closed:
-            pool.open()
-        conn = pool.getconn(deadline - time.monotonic())
-        try:
-            return conn.run(extensions["statements"][name], {**values, "user_id": user_id})
-        finally:
-            pool.putconn(conn)
-    except Empty:
-        raise TooManyRequests("too many requests of one user, or changes, at once") from None
+        return conn.run(extensions["statements"][name], {**values, "user_id": user_id})
     except psycopg.errors.ReadOnlySqlTransaction as error:
         pool.drain()  # the server has become a standby
         raise psycopg.OperationalError("read-only server") from error
     finally:
-        for places in taken:
-            places.put(None)
+        pool.give_back(conn)

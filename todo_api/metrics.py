@@ -22,19 +22,19 @@ class WatchedPool(Pool):
     waiting: Callable[[float], None]
     in_use: Callable[[float], None]
 
-    def getconn(self, timeout: float | None = None) -> Connection:
+    def take(self, user_id: str, *, change: bool) -> Connection:
         g.asked = time.perf_counter()
         self.waiting(1)
         try:
-            conn = super().getconn(timeout)
+            conn = super().take(user_id, change=change)
         finally:
             self.waiting(-1)
             g.database_seconds = time.perf_counter() - g.asked
         self.in_use(1)
         return conn
 
-    def putconn(self, conn: Connection) -> None:
-        super().putconn(conn)
+    def give_back(self, conn: Connection) -> None:
+        super().give_back(conn)
         self.in_use(-1)
         g.database_seconds = time.perf_counter() - g.asked
 

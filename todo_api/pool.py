@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Mapping
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import psycopg
 from psycopg import generators
@@ -11,7 +11,7 @@ from psycopg.abc import RV, PQGen
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, TooManyRequests
 
 from todo_api.config import Config
 from todo_api.statements import Row, Statement
@@ -27,6 +27,7 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false) WHERE to_regcl
 
 class Connection(psycopg.Connection):
     made = trusted_until = 0.0  # monotonic time
+    places: list[SimpleQueue[None]]  # one of each limit, while a request has it
     prepared: set[bytes] | None = None  # the statements that the server keeps for this connection; None where it may keep none
 
     def run(self, statement: Statement, values: Mapping[str, str]) -> Row | None:
@@ -114,6 +115,29 @@ class Pool(ConnectionPool[Connection]):
                 self.drain()
             raise
         conn.trusted_until = time.monotonic() + TRUSTED_SECONDS
+
+    def take(self, user_id: str, *, change: bool) -> Connection:
+        """A connection for the user, within the limits; psycopg.OperationalError when there is none in time."""
+        deadline, taken = time.monotonic() + POOL_TIMEOUT, list[SimpleQueue[None]]()
+        try:
+            for places in (self.places_of(user_id), self.places_for_changes) if change else (self.places_of(user_id),):
+                places.get(timeout=max(0, deadline - time.monotonic()))
+                taken.append(places)
+            if self.closed:
+                self.open()
+            conn = self.getconn(deadline - time.monotonic())
+            conn.places, taken = taken, []
+            return conn
+        except Empty:
+            raise TooManyRequests("too many requests of one user, or changes, at once") from None
+        finally:
+            for places in taken:
+                places.put(None)
+
+    def give_back(self, conn: Connection) -> None:
+        for places in conn.places:
+            places.put(None)
+        self.putconn(conn)
 
 
 def places(count: int) -> SimpleQueue[None]:
