@@ -273,11 +273,7 @@ def test_the_first_tokens_share_one_fetch(server: KeyServer, verifier: Verifier)
 
 def test_a_fetch_that_ends_while_a_token_looks_for_it_counts(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     store = keys.KeyStore(f"{server.origin}/api/auth/jwks")
-
-    def end_at_once() -> None:
-        store.keys = keys.parse(keys.download(store.url))
-
-    monkeypatch.setattr(store, "_fetch_in_background", end_at_once)
+    monkeypatch.setattr(store, "_fetch_in_background", store._fetch)
     assert store.find("kid-EdDSA", "EdDSA")
 
 

@@ -53,7 +53,7 @@ class KeyStore:
             self._fetch_in_background()
         if (kid, alg) not in self.keys:
             self.idle.wait(FETCH_SECONDS)
-        if self.away and not self.keys:
+        if self.away:
             raise jwt.PyJWKClientConnectionError("no keys yet")
         return self.keys.get((kid, alg))  # also one of a fetch that has ended since the first look
 
