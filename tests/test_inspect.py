@@ -18,10 +18,9 @@ import pytest
 from flask import Flask
 
 from dev.postgres import WHEEL, Postgres
-from tests.client import Client, config, in_process
+from tests.client import Client, application, in_process
 from tests.process.service import wait_until
 from tests.psql import check_head, psql
-from todo_api import create_app
 from todo_api.migrations import migrate
 from todo_api.statements import SQL
 
@@ -69,13 +68,12 @@ def house(request: pytest.FixtureRequest) -> Iterator[House]:
             if counts:
                 with psycopg.connect(server.url("todo"), autocommit=True) as conn:
                     conn.execute("CREATE EXTENSION pg_stat_statements")
-            app = create_app(config(as_role(server, "owner"), DB_POOL_SIZE="1"))
-            house = House(server, counts, app)
-            migrate(house.url("owner"))
-            psql(house.url("owner"), INSPECTOR)
-            fill(house)
-            yield house
-            app.extensions["pool"].close()
+            with application(as_role(server, "owner"), DB_POOL_SIZE="1") as app:
+                house = House(server, counts, app)
+                migrate(house.url("owner"))
+                psql(house.url("owner"), INSPECTOR)
+                fill(house)
+                yield house
     shutil.rmtree(home)
 
 

@@ -81,17 +81,16 @@ def lost(database_url: str, alice: Client, writes: Writes) -> set[int]:
         return set(writes.ids) - {task_id for (task_id,) in stored}
 
 
+def waiting(sql: psycopg.Connection, text: str = "") -> int:
+    """How many statements with this text in them wait for a lock."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, %s) > 0"
+    (count,) = sql.execute(f"{waits} AND datname = current_database()", [text]).fetchone() or (0,)
+    return int(count)
+
+
 def locked(sql: psycopg.Connection, text: str = "/* toggle_task */") -> bool:
     """Whether a statement with this text in it waits for a lock; by default a toggle for its row."""
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, %s) > 0"
-    return bool(sql.execute(f"{waiting} AND datname = current_database()", [text]).fetchone())
-
-
-def waiting(sql: psycopg.Connection) -> int:
-    """How many statements wait for a lock."""
-    waits = "SELECT count(*)::int FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    (count,) = sql.execute(waits).fetchone() or (0,)
-    return int(count)
+    return waiting(sql, text) > 0
 
 
 def is_unavailable(answer: Answer) -> bool:
