@@ -20,13 +20,17 @@ import pytest
 from tests.client import ORIGIN, SECRET, Client, over_http
 
 ROOT = Path(__file__).resolve().parents[2]
+HELD: list[socket.socket] = []  # to the end of the run, so that a server may come back to its port
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is bound here and not listened to: nobody gets it by chance, but a server, which sets SO_REUSEADDR, may."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    HELD.append(held)
+    port: int = held.getsockname()[1]
+    return port
 
 
 def executable(name: str) -> str:
