@@ -27,8 +27,8 @@ from psycopg.conninfo import conninfo_to_dict
 from benchmarks import report
 from benchmarks.database import database, server
 from dev.postgres import die_with_parent
-from tests.client import ORIGIN, SECRET, Client
-from tests.process.service import ROOT, Service, free_port
+from tests.support.client import ORIGIN, SECRET, Client
+from tests.support.server import ROOT, Service, free_port
 from todo_api.tokens import sign
 
 CONNECTIONS = 50

@@ -12,7 +12,7 @@ import pytest
 from flask import Flask
 
 from dev.postgres import Postgres, new_database
-from tests.client import Client, application, in_process
+from tests.support.client import Client, application, in_process
 from todo_api.migrations import migrate
 
 SERVER = pytest.StashKey[Postgres]()

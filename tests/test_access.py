@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.client import Client, application, in_process
+from tests.support.client import Client, application, in_process
 from todo_api import metrics
 from todo_api.logs import JsonFormatter
 from todo_api.pool import Pool

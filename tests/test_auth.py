@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.client import SECRET, Answer, Client, token
+from tests.support.client import SECRET, Answer, Client, token
 
 MISSING = "Missing authorization token"
 INVALID = "Invalid or malformed token"

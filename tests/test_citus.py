@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from dev.postgres import new_database
-from tests.client import Client, application, in_process
-from tests.process.load import every_operation
+from tests.support.client import Client, application, in_process
+from tests.support.load import every_operation
 from tests.test_sql import BOUND, FILES, execute, parameters
 from todo_api.migrations import migrate
 from todo_api.pool import SETTINGS

@@ -1,7 +1,7 @@
 import jwt
 from flask import Flask
 
-from tests.client import SECRET, Client, config
+from tests.support.client import SECRET, Client, config
 from todo_api import create_app
 
 

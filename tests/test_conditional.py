@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.client import UNSET, Client
+from tests.support.client import UNSET, Client
 from tests.test_sql import VALUES, execute
 from todo_api.statements import SQL
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client import SECRET
+from tests.support.client import SECRET
 from todo_api.config import Config
 from todo_api.database_url import normalise
 

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.client import ORIGIN, Client
+from tests.support.client import ORIGIN, Client
 
 HEADERS = ["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-Id"]
 

@@ -4,7 +4,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.client import Client
+from tests.support.client import Client
 
 FIELDS = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
 

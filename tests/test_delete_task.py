@@ -1,6 +1,6 @@
 import psycopg
 
-from tests.client import Client
+from tests.support.client import Client
 
 
 def test_it_works(alice: Client, sql: psycopg.Connection) -> None:

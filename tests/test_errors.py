@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from psycopg.sql import SQL, Identifier
 
-from tests.client import ORIGIN, SECRET, UNSET, Client, application, config, in_process
+from tests.support.client import ORIGIN, SECRET, UNSET, Client, application, config, in_process
 from todo_api import create_app
 from todo_api.migrations import migrate
 from todo_api.statements import Statement

@@ -1,4 +1,4 @@
-from tests.client import Client
+from tests.support.client import Client
 
 
 def test_it_works(alice: Client) -> None:

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from tests.client import Client
+from tests.support.client import Client
 
 
 def test_a_request_id_comes_back(alice: Client) -> None:

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.client import Answer, Client
+from tests.support.client import Answer, Client
 
 
 def post(client: Client, key: str, title: str = "Buy milk") -> Answer:

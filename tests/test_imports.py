@@ -7,20 +7,20 @@ import todo_api
 
 PACKAGE = Path(todo_api.__file__).parent
 ALLOWED = {
-    "__init__": {"auth", "cli", "config", "contract", "db", "errors", "headers", "meta", "metrics", "service", "tasks"},
-    "auth": {"config", "keys", "tokens"},
+    "__init__": {"app", "auth", "cli", "config", "db", "errors", "headers", "health", "metrics", "tasks", "validation"},
+    "auth": {"config", "jwks", "tokens"},
     "cli": {"config", "migrations", "tokens"},
     "config": {"database_url"},
-    "contract": {"config", "payload"},
     "db": {"config", "pool", "statements"},
     "errors": {"config"},
     "headers": {"config"},
-    "meta": {"config", "contract", "db", "headers"},
+    "health": {"config", "db", "headers", "validation"},
     "metrics": {"config", "pool"},
     "migrations": {"pool", "statements"},
     "pool": {"config", "statements"},
-    "tasks": {"auth", "contract", "db", "headers", "service", "statements"},
-    "tokens": {"config", "keys"},
+    "tasks": {"app", "auth", "db", "headers", "statements", "validation"},
+    "tokens": {"config", "jwks"},
+    "validation": {"config", "request_body"},
 }
 
 

@@ -18,9 +18,9 @@ import pytest
 from flask import Flask
 
 from dev.postgres import WHEEL, Postgres
-from tests.client import Client, application, in_process
-from tests.process.service import wait_until
-from tests.psql import check_head, psql
+from tests.support.client import Client, application, in_process
+from tests.support.psql import check_head, psql
+from tests.support.server import wait_until
 from todo_api.migrations import migrate
 from todo_api.statements import SQL
 

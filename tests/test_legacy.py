@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.client import Client, application, in_process
-from tests.process.service import wait_until
-from tests.psql import psql
+from tests.support.client import Client, application, in_process
+from tests.support.psql import psql
+from tests.support.server import wait_until
 from todo_api.migrations import migrate
 from todo_api.statements import SQL
 

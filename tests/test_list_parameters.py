@@ -13,7 +13,7 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.client import Answer, Client, in_process
+from tests.support.client import Answer, Client, in_process
 
 Task = dict[str, Any]
 WORDS = ["milk", "MILK", "Milch", "bread", "100%", "a_b", "Ünïcödé", "x\\y", "it's", "_", "%"]

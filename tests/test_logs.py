@@ -5,7 +5,7 @@ import sys
 import pytest
 from flask import Flask
 
-from tests.client import Client
+from tests.support.client import Client
 from todo_api.logs import JsonFormatter
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.client import Client
-from tests.psql import check_head, psql
+from tests.support.client import Client
+from tests.support.psql import check_head, psql
 from todo_api.pool import SETTINGS, Connection
 from todo_api.statements import SQL, statement
 

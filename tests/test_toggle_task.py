@@ -4,7 +4,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.client import UNSET, Client
+from tests.support.client import UNSET, Client
 
 
 def test_it_works(alice: Client) -> None:

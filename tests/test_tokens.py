@@ -15,9 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flask import Flask
 
-from tests.client import SECRET, Client, application, config, in_process, token
-from tests.key_server import MAKERS, Key, KeyServer
-from todo_api import keys, tokens
+from tests.support.client import SECRET, Client, application, config, in_process, token
+from tests.support.key_server import MAKERS, Key, KeyServer
+from todo_api import jwks, tokens
 from todo_api.tokens import Verifier
 
 KEYS = {alg: Key(alg, f"kid-{alg}") for alg in MAKERS}
@@ -42,7 +42,7 @@ def new_verifier(server: KeyServer, **env: str) -> Verifier:
 
 def passes(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let time pass for the key store and the verifier."""
-    for module in (keys, tokens):
+    for module in (jwks, tokens):
         clock = module.time
         offset = seconds
 
@@ -236,7 +236,7 @@ def test_a_new_key_is_picked_up(server: KeyServer, verifier: Verifier, monkeypat
     assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
     new = Key("EdDSA", "new")
     server.keys.append(new)
-    passes(keys.PAUSE_SECONDS + 1, monkeypatch)
+    passes(jwks.PAUSE_SECONDS + 1, monkeypatch)
     assert verifier.user_id(new.token(server, {"sub": "alice"})) == "alice"
     assert server.fetches == 2
 
@@ -245,7 +245,7 @@ def test_a_withdrawn_key_is_dropped(server: KeyServer, verifier: Verifier, monke
     old = KEYS["EdDSA"].token(server, {"sub": "alice"})
     assert verifier.user_id(old) == "alice"
     server.keys.remove(KEYS["EdDSA"])
-    passes(keys.STALE_SECONDS + 1, monkeypatch)
+    passes(jwks.STALE_SECONDS + 1, monkeypatch)
     assert verifier.user_id(old) == "alice"  # this use starts the fetch
     wait_for_fetches(verifier)
     passes(tokens.REMEMBERED_SECONDS + 1, monkeypatch)
@@ -272,7 +272,7 @@ def test_the_first_tokens_share_one_fetch(server: KeyServer, verifier: Verifier)
 
 
 def test_a_fetch_that_ends_while_a_token_looks_for_it_counts(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = keys.KeyStore(f"{server.origin}/api/auth/jwks")
+    store = jwks.KeyStore(f"{server.origin}/api/auth/jwks")
     monkeypatch.setattr(store, "_fetch_in_background", store._fetch)
     assert store.find("kid-EdDSA", "EdDSA")
 
@@ -294,7 +294,7 @@ def test_an_outage_costs_no_known_key(
 ) -> None:
     assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
     server.answer = broken(server)
-    passes(keys.STALE_SECONDS + 1, monkeypatch)
+    passes(jwks.STALE_SECONDS + 1, monkeypatch)
     for n in range(20):
         assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": f"user-{n}"})) == f"user-{n}"
     wait_for_fetches(verifier)
@@ -314,7 +314,7 @@ def test_a_known_key_never_waits_for_a_hanging_server(
         released.wait(60)
 
     server.answer = hang
-    passes(keys.STALE_SECONDS + 1, monkeypatch)
+    passes(jwks.STALE_SECONDS + 1, monkeypatch)
     for n in range(20):
         assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": f"user-{n}"})) == f"user-{n}"
     assert asked.wait(10)
@@ -324,7 +324,7 @@ def test_a_known_key_never_waits_for_a_hanging_server(
 
 
 def test_a_fetch_ends_however_slowly_the_server_answers(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "FETCH_SECONDS", 0.2)
+    monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.2)
     stop = threading.Event()
 
     def dribble(request: BaseHTTPRequestHandler) -> None:
@@ -333,7 +333,7 @@ def test_a_fetch_ends_however_slowly_the_server_answers(server: KeyServer, monke
 
     server.answer = dribble
     with pytest.raises(Exception):  # noqa: B017, PT011
-        keys.download(server.jwks_url)
+        jwks.download(server.jwks_url)
     stop.set()
 
 
@@ -359,7 +359,7 @@ def test_keys_that_are_known_outlive_their_publication(
 ) -> None:
     assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
     server.answer = server.say(404, b"no such page")
-    passes(keys.STALE_SECONDS + 1, monkeypatch)
+    passes(jwks.STALE_SECONDS + 1, monkeypatch)
     for user in ("bob", "carol"):
         assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": user})) == user
         wait_for_fetches(verifier)

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from tests.client import Client
+from tests.support.client import Client
 
 CHANGEABLE = ["title", "description", "completed"]
 

@@ -4,9 +4,9 @@ import os
 
 from flask import Flask
 
-from todo_api import auth, cli, contract, db, errors, headers, meta, metrics, tasks
+from todo_api import auth, cli, db, errors, headers, health, metrics, tasks, validation
+from todo_api.app import TodoApp
 from todo_api.config import Config
-from todo_api.service import Service
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -19,12 +19,12 @@ def create_app(config: Config | None = None) -> Flask:
         SystemExit: a setting is missing or malformed; the message names each of them.
     """
     config = config or Config.from_env(os.environ)
-    app = Service(__name__, static_folder=None)
+    app = TodoApp(__name__, static_folder=None)
     # A redirect to the "right" spelling of a path would break CORS preflights.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["task_id"] = tasks.TaskId
-    for part in (headers, metrics, auth, cli, contract, db, errors, meta):
+    for part in (headers, metrics, auth, cli, validation, db, errors, health):
         part.init_app(app, config)
     app.register_blueprint(tasks.bp)
     return app

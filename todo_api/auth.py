@@ -9,7 +9,7 @@ import jwt
 from flask import Flask, Response, abort, current_app, g, request
 
 from todo_api.config import Config
-from todo_api.keys import PAUSE_SECONDS
+from todo_api.jwks import PAUSE_SECONDS
 from todo_api.tokens import Verifier
 
 log = logging.getLogger(__name__)

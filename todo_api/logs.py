@@ -3,9 +3,12 @@
 import datetime
 import json
 import logging
+from logging.config import dictConfig
 from typing import Any
 
 from flask import g, has_request_context, request
+from gunicorn.config import Config as Settings
+from gunicorn.glogging import Logger
 
 STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
 
@@ -26,3 +29,24 @@ class JsonFormatter(logging.Formatter):
             fields |= {"request_id": g.get("request_id"), "method": request.method}
         fields |= {name: value for name, value in vars(record).items() if name not in STANDARD}
         return json.dumps(fields, default=str)
+
+
+class ServerLogger(Logger):
+    """gunicorn's logger: its records, the application's and the libraries' have one format and go to stdout."""
+
+    def setup(self, cfg: Settings) -> None:
+        super().setup(cfg)
+        dictConfig(
+            {
+                "version": 1,
+                "disable_existing_loggers": False,
+                "formatters": {"json": {"()": JsonFormatter}},
+                "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+                "root": {"level": logging.getLevelName(self.loglevel), "handlers": ["stdout"]},
+                "loggers": {
+                    "gunicorn.error": {"propagate": True},
+                    # psycopg_pool warns about each attempt to connect; errors.py logs each request that failed.
+                    "psycopg.pool": {"level": "ERROR"},
+                },
+            }
+        )

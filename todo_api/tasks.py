@@ -7,11 +7,11 @@ from flask import Blueprint, Response, abort, g, request, url_for
 from werkzeug.routing import BaseConverter
 
 from todo_api import db
+from todo_api.app import TaskResponse
 from todo_api.auth import login_required
-from todo_api.contract import body, parameters
 from todo_api.headers import cacheable
-from todo_api.service import Answer
 from todo_api.statements import Row
+from todo_api.validation import body, parameters
 
 bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks")
 
@@ -32,7 +32,7 @@ def create_task() -> Response:
     task, version, task_id, replayed, same = row or abort(500)
     if same == b"f":
         abort(422, [{"loc": ["header", "Idempotency-Key"], "msg": "value was used with another body", "type": "idempotency"}])
-    response = answer((task, version), 201)
+    response = task_response((task, version), 201)
     response.headers["Location"] = url_for(".get_task", user_id=g.user_id, task_id=(task_id or b"").decode())
     if replayed == b"t":
         response.headers["Idempotency-Replayed"] = "true"
@@ -46,7 +46,7 @@ def list_tasks() -> Response:
     by_id = "list_tasks" if chosen["order"] == "asc" else "list_tasks_newest_first"
     name = by_id if chosen["sort"] == "created" else "list_tasks_sorted"
     tasks, tag, last_id = db.fetch(name, **{**chosen, "if_none_match": if_none_match()}) or abort(500)
-    response = answer((tasks or b"", tag))
+    response = task_response((tasks or b"", tag))
     if last_id:
         response.headers["Link"] = f'<{next_page(chosen, last_id.decode())}>; rel="next"'
     return cacheable(response)
@@ -55,36 +55,36 @@ def list_tasks() -> Response:
 @bp.get("/<task_id:task_id>")
 @login_required
 def get_task(task_id: str) -> Response:
-    return cacheable(answer(db.fetch("get_task", task_id=task_id)))
+    return cacheable(task_response(db.fetch("get_task", task_id=task_id)))
 
 
 @bp.put("/<task_id:task_id>")
 @login_required
 def update_task(task_id: str) -> Response:
-    return answer(db.change("update_task", task_id=task_id, body=body("update_task"), if_match=if_match()))
+    return task_response(db.change("update_task", task_id=task_id, body=body("update_task"), if_match=if_match()))
 
 
 @bp.patch("/<task_id:task_id>/complete")
 @login_required
 def toggle_task(task_id: str) -> Response:
-    return answer(db.change("toggle_task", task_id=task_id, body=body("toggle_task"), if_match=if_match()))
+    return task_response(db.change("toggle_task", task_id=task_id, body=body("toggle_task"), if_match=if_match()))
 
 
 @bp.delete("/<task_id:task_id>")
 @login_required
 def delete_task(task_id: str) -> Response:
-    answer(db.change("delete_task", task_id=task_id, if_match=if_match()))
-    response = Answer(status=204)
+    task_response(db.change("delete_task", task_id=task_id, if_match=if_match()))
+    response = TaskResponse(status=204)
     del response.headers["Content-Type"]
     return response
 
 
-def answer(row: Row | None, status: int = 200) -> Response:
+def task_response(row: Row | None, status: int = 200) -> Response:
     """The JSON as the database made it, with its version as the ETag."""
     json, version = row or abort(404, "Task not found")
     if json is None:
         abort(412, "Task has changed since")
-    return Answer(json, status, {"ETag": f'"{(version or b"").decode()}"'}, content_type="application/json")
+    return TaskResponse(json, status, {"ETag": f'"{(version or b"").decode()}"'}, content_type="application/json")
 
 
 def if_match() -> str:

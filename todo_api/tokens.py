@@ -10,7 +10,7 @@ import jwt
 from jwt.types import Options
 
 from todo_api.config import Config
-from todo_api.keys import TYPES, KeyStore
+from todo_api.jwks import TYPES, KeyStore
 
 LEEWAY_SECONDS = 5  # for `nbf` and `iat`, since the issuer's clock may be ahead of ours; none for `exp`
 REMEMBERED_SECONDS = 60  # a withdrawn key or secret is not honoured for longer

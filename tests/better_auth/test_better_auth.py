@@ -16,8 +16,8 @@ from typing import Self
 import jwt
 import pytest
 
-from tests.client import SECRET, Answer, Client, over_http
-from tests.process.service import Service, free_port, wait_until
+from tests.support.client import SECRET, Answer, Client, over_http
+from tests.support.server import Service, free_port, wait_until
 
 HERE = Path(__file__).resolve().parent
 ALGORITHMS = ["EdDSA", "ES256", "ES512", "RS256", "PS256"]

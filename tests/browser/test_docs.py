@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 from flask import Flask
 
-from tests.client import token
-from tests.process.service import Service
+from tests.support.client import token
+from tests.support.server import Service
 
 HERE = Path(__file__).resolve().parent
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from todo_api.contract import DOCUMENT
+from todo_api.validation import DOCUMENT
 
 HERE = Path(__file__).resolve().parent
 MODULES = HERE / "node_modules"

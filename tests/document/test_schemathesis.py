@@ -10,9 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.client import token
-from tests.process.service import Service
-from todo_api.contract import DOCUMENT
+from tests.support.client import token
+from tests.support.server import Service
+from todo_api.validation import DOCUMENT
 
 HERE = Path(__file__).resolve().parent
 

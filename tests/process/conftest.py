@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dev.postgres import Postgres
-from tests.process.service import Service
+from tests.support.server import Service
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,10 @@ import psycopg
 import pytest
 
 from dev.postgres import WHEEL, unprivileged
-from tests.client import Client, application, in_process, over_http
-from tests.key_server import KeyServer
-from tests.process.load import lost, writing
-from tests.process.service import ROOT, Service
+from tests.support.client import Client, application, in_process, over_http
+from tests.support.key_server import KeyServer
+from tests.support.load import lost, writing
+from tests.support.server import ROOT, Service
 from todo_api.migrations import migrate
 
 

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from dev.postgres import psql
-from tests.client import token
-from tests.process.service import ROOT, Service
+from tests.support.client import token
+from tests.support.server import ROOT, Service
 from tests.test_legacy import TABLE
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]

@@ -8,8 +8,8 @@ import uuid
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.client import token
-from tests.process.service import Service
+from tests.support.client import token
+from tests.support.server import Service
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES") or 200)
 USER = f"fuzz-{uuid.uuid4()}"

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 from dev.postgres import Postgres
-from tests.process.load import at_once, both_workers, every_operation, is_unavailable, locked, lost, writing
-from tests.process.service import Service, wait_until
+from tests.support.load import at_once, both_workers, every_operation, is_unavailable, locked, lost, writing
+from tests.support.server import Service, wait_until
 
 FAST_STOP, CRASH = signal.SIGINT, signal.SIGQUIT
 

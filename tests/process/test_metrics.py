@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.process.load import at_once, both_workers, every_operation, locked
-from tests.process.service import ROOT, Service, run_to_end, wait_until
+from tests.support.load import at_once, both_workers, every_operation, locked
+from tests.support.server import ROOT, Service, run_to_end, wait_until
 
 LIST = "/api/<user_id>/tasks"
 TASK = f"{LIST}/<task_id:task_id>"

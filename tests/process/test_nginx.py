@@ -21,9 +21,9 @@ import psycopg
 import pytest
 
 from dev.postgres import give_away, unprivileged
-from tests.client import UNSET, Answer, Client, over_http
-from tests.process.load import both_workers, locked
-from tests.process.service import ROOT, Service, executable, free_port, wait_until
+from tests.support.client import UNSET, Answer, Client, over_http
+from tests.support.load import both_workers, locked
+from tests.support.server import ROOT, Service, executable, free_port, wait_until
 
 PAGE = "https://app.example.com"  # the origin that deploy/nginx.conf names
 OTHER_PAGE = "https://evil.example.com"

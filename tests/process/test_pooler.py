@@ -20,9 +20,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from dev.postgres import Postgres, give_away, unprivileged
-from tests.client import Answer, Client, application, in_process
-from tests.process.load import at_once, both_workers, every_operation, is_unavailable
-from tests.process.service import Service, executable, free_port, wait_until
+from tests.support.client import Answer, Client, application, in_process
+from tests.support.load import at_once, both_workers, every_operation, is_unavailable
+from tests.support.server import Service, executable, free_port, wait_until
 
 SERVER_CONNECTIONS = 5
 USERS, THREADS = 50, 32

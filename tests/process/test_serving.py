@@ -10,8 +10,8 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from tests.client import Client
-from tests.process.service import Service
+from tests.support.client import Client
+from tests.support.server import Service
 
 
 def test_it_works(service: Service) -> None:

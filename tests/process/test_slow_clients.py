@@ -11,10 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.client import Answer, Client, application, in_process
-from tests.process.load import waiting
-from tests.process.service import Service, wait_until
 from tests.process.test_upgrade import next_release
+from tests.support.client import Answer, Client, application, in_process
+from tests.support.load import waiting
+from tests.support.server import Service, wait_until
 from todo_api.statements import Statement
 
 HEADERS = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "
@@ -96,7 +96,7 @@ def test_many_requests_for_locked_rows_stop_nobody(
 def impatient(database_url: str, tmp_path: Path) -> Iterator[Service]:
     """The service, with a limit for stalled clients that a test can wait for."""
     release = next_release(tmp_path)
-    settings = release / "gunicorn.conf.py"
+    settings = release / "todo_api" / "worker.py"
     settings.write_text(settings.read_text().replace("STALLED_SECONDS = 30", "STALLED_SECONDS = 1"))
     with Service(database_url, release=release) as service:
         yield service

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from tests.client import SECRET
-from tests.process.load import both_workers, locked
-from tests.process.service import ROOT, Service, free_port, run_to_end, wait_until
+from tests.support.client import SECRET
+from tests.support.load import both_workers, locked
+from tests.support.server import ROOT, Service, free_port, run_to_end, wait_until
 from todo_api.migrations import LOCK
 
 REQUIRED = ("BETTER_AUTH_SECRET", "NEON_DATABASE_URL", "BETTER_AUTH_URL")

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 
-from tests.process.load import WRITERS, both_workers, locked, lost, writing
-from tests.process.service import Service, wait_until
+from tests.support.load import WRITERS, both_workers, locked, lost, writing
+from tests.support.server import Service, wait_until
 
 
 def test_sigterm_lets_a_request_finish(database_url: str, sql: psycopg.Connection) -> None:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import psycopg
 import pytest
 
-from tests.client import Answer, Client
-from tests.process.load import every_operation, locked, lost, writing
-from tests.process.service import ROOT, Service, wait_until
+from tests.support.client import Answer, Client
+from tests.support.load import every_operation, locked, lost, writing
+from tests.support.server import ROOT, Service, wait_until
 
 INDEX = "DROP INDEX CONCURRENTLY IF EXISTS tasks_title;\nCREATE INDEX CONCURRENTLY tasks_title ON tasks (user_id, title);\n"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import psycopg
 
-from tests.client import ORIGIN, Answer, Client
-from tests.process.service import Service, wait_until
+from tests.support.client import ORIGIN, Answer, Client
+from tests.support.server import Service, wait_until
 
 WRITERS = 8
 

@@ -10,8 +10,8 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.client import Client
-from todo_api.contract import DOCUMENT
+from tests.support.client import Client
+from todo_api.validation import DOCUMENT
 
 DOC: dict[str, Any] = json.loads(DOCUMENT.read_bytes())
 JSON = st.recursive(

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.client import ORIGIN, SECRET, Client, over_http
+from tests.support.client import ORIGIN, SECRET, Client, over_http
 
 ROOT = Path(__file__).resolve().parents[2]
 HELD: list[socket.socket] = []  # to the end of the run, so that a server may come back to its port

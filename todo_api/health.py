@@ -4,11 +4,11 @@ import datetime
 
 from flask import Blueprint, Flask, Response, jsonify
 
-from todo_api import contract, db
+from todo_api import db, validation
 from todo_api.config import Config
 from todo_api.headers import cacheable
 
-bp = Blueprint("meta", __name__)
+bp = Blueprint("health", __name__)
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -35,6 +35,6 @@ def ready() -> Response:
 
 @bp.get("/openapi.json")
 def openapi() -> Response:
-    response = Response(contract.DOCUMENT.read_bytes(), mimetype="application/json")
+    response = Response(validation.DOCUMENT.read_bytes(), mimetype="application/json")
     response.add_etag()
     return cacheable(response)

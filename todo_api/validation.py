@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, abort, current_app, request
 from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind, dereference
 
-from todo_api import payload
+from todo_api import request_body
 from todo_api.config import Config
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
@@ -52,7 +52,7 @@ class Rule:
 
 def init_app(app: Flask, _: Config) -> None:
     document = dereference(json.loads(DOCUMENT.read_bytes()))
-    app.config["MAX_CONTENT_LENGTH"] = payload.MAX_BYTES + 1  # one more: werkzeug silently cuts a chunked body there
+    app.config["MAX_CONTENT_LENGTH"] = request_body.MAX_BYTES + 1  # one more: werkzeug silently cuts a chunked body there
     app.extensions["bodies"], app.extensions["parameters"] = {}, {}
     for path in document["paths"].values():
         for operation in (each for method, each in path.items() if method != "parameters"):
@@ -70,15 +70,15 @@ def body(operation: str) -> str:
     Answers 413, 415, 400 or, with every bad field, 422.
     """
     rule, required = current_app.extensions["bodies"][operation]
-    raw = payload.read()
-    fields = payload.parse(raw) if raw or required else {}
+    raw = request_body.read()
+    fields = request_body.parse(raw) if raw or required else {}
     if isinstance(fields, dict):
         fields = {name: fields[name] for name in rule.fields if name in fields}
     try:
         rule.check(fields)
     except ValueError:  # nested deeper than the validator goes
         abort(400, "Body is nested too deeply")
-    return payload.ENCODER.encode(fields)
+    return request_body.ENCODER.encode(fields)
 
 
 def parameters(operation: str) -> dict[str, str]:

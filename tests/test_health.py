@@ -1,8 +1,8 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-from tests.client import Client, application, in_process
-from todo_api.contract import DOCUMENT
+from tests.support.client import Client, application, in_process
+from todo_api.validation import DOCUMENT
 
 
 def test_health_needs_no_token(alice: Client) -> None:
