@@ -80,6 +80,9 @@ class Config:
     jwks_url: str = setting("BETTER_AUTH_JWKS_URL", _url, "")
     issuer: str = setting("BETTER_AUTH_ISSUER", str, "")
     audience: str = setting("BETTER_AUTH_AUDIENCE", str, "")
+    allow_localhost: bool = setting(
+        "CORS_ALLOW_LOCALHOST", _flag, False
+    )  # for development: every port of localhost and 127.0.0.1
     debug: bool = setting("DEBUG", _flag, False)
     access_log: bool = setting("ACCESS_LOG", _flag, False)  # a record of each request
     metrics: bool = setting("METRICS", _flag, False)  # numbers for Prometheus at /metrics
