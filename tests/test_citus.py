@@ -13,10 +13,10 @@ import pytest
 from dev.postgres import new_database
 from tests.support.client import Client, application, in_process
 from tests.support.load import every_operation
-from tests.test_sql import BOUND, FILES, execute, parameters
+from tests.support.statements import BOUND, FILES, execute, parameters
 from todo_api.migrations import migrate
 from todo_api.pool import SETTINGS
-from todo_api.statements import SQL, statement
+from todo_api.statements import SQL
 
 MIGRATIONS = sorted((SQL / "migrations").glob("*.sql"))
 UPDATE, INSERT, DELETE = "2", "3", "4"  # CmdType

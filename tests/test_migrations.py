@@ -7,9 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.process.test_pooler import PgBouncer
 from tests.support.client import Client, application, in_process
 from tests.support.load import every_operation
+from tests.support.pgbouncer import PgBouncer
 from todo_api import migrations
 from todo_api.migrations import migrate
 from todo_api.pool import Pool
