@@ -11,8 +11,8 @@ WITH page AS (
     ORDER BY
         CASE WHEN :'sort' = 'title' AND :'order' = 'asc' THEN tasks.title END COLLATE "C",
         CASE WHEN :'sort' = 'title' AND :'order' = 'desc' THEN tasks.title END COLLATE "C" DESC,
-        CASE WHEN :'sort' = 'updated' AND :'order' = 'asc' THEN tasks.updated_at END,
-        CASE WHEN :'sort' = 'updated' AND :'order' = 'desc' THEN tasks.updated_at END DESC,
+        CASE WHEN :'sort' = 'updated_at' AND :'order' = 'asc' THEN tasks.updated_at END,
+        CASE WHEN :'sort' = 'updated_at' AND :'order' = 'desc' THEN tasks.updated_at END DESC,
         CASE WHEN :'order' = 'asc' THEN tasks.id END,
         tasks.id DESC
     OFFSET :'offset'::bigint

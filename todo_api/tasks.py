@@ -44,7 +44,7 @@ def create_task() -> Response:
 def list_tasks() -> Response:
     chosen = parameters("list_tasks")
     by_id = "list_tasks" if chosen["order"] == "asc" else "list_tasks_newest_first"
-    name = by_id if chosen["sort"] == "created" else "list_tasks_sorted"
+    name = by_id if chosen["sort"] == "created_at" else "list_tasks_sorted"
     tasks, tag, last_id = db.fetch(name, **{**chosen, "if_none_match": if_none_match()}) or abort(500)
     response = task_response((tasks or b"", tag))
     if last_id:
@@ -104,6 +104,6 @@ def if_none_match() -> str:
 
 def next_page(chosen: dict[str, str], last_id: str) -> str:
     """Where the list goes on (RFC 8288): behind the last task of this page, or by offset in an order that ids do not follow."""
-    step = {"after": last_id} if chosen["sort"] == "created" else {"offset": int(chosen["offset"]) + int(chosen["limit"])}
+    step = {"after": last_id} if chosen["sort"] == "created_at" else {"offset": int(chosen["offset"]) + int(chosen["limit"])}
     kept = {name: value for name, value in request.args.items() if name not in ("after", "offset")}
     return f"{url_for('.list_tasks', user_id=g.user_id)}?{urlencode({**kept, **step})}"
