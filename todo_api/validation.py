@@ -7,33 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask, abort, current_app, request
-from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind, dereference
+from jsonschema_rs import Draft202012Validator, ValidationErrorKind, dereference
 
 from todo_api import request_body
 from todo_api.config import Config
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 TYPES = {"string": "text", "integer": "a whole number", "boolean": "true or false", "object": "a JSON object", "array": "a list"}
+INTEGER = re.compile("-?[0-9]{1,18}")
 Schema = dict[str, Any]
 
 
 @dataclass
 class RequestSchema:
-    """What openapi.json declares for an operation's body, or for its query parameters and headers.
-
-    Attributes:
-        schema: a JSON Schema for all values together.
-        locations: `query` or `header` for each parameter; empty for a body.
-        required: whether the request must have a body.
-    """
+    """The part of openapi.json that describes an operation's body, or all its query parameters and headers."""
 
     schema: Schema
-    locations: dict[str, str]
-    required: bool = False
+    locations: dict[str, str]  # `query` or `header` for each parameter
+    required: bool = False  # whether there must be a body
 
     def __post_init__(self) -> None:
         self.fields: dict[str, Schema] = self.schema["properties"]
         self.integers = [name for name, field in self.fields.items() if "integer" in field["type"]]
+        self.defaults = {_column(name): str(field.get("default", "")) for name, field in self.fields.items()}
         self.validator = Draft202012Validator(self.schema)
 
     def check(self, values: Any) -> None:
@@ -42,18 +38,15 @@ class RequestSchema:
             return
         problems: dict[str, dict[str, Any]] = {}
         for error in self.validator.iter_errors(values):
-            problem = self._problem(error)
-            problems.setdefault(str(problem["loc"]), problem)
-        order = {name: position for position, name in enumerate(self.fields)}
-        abort(422, sorted(problems.values(), key=lambda problem: order.get(problem["loc"][-1], -1)))
-
-    def _problem(self, error: ValidationError) -> dict[str, Any]:
-        schema: Any = self.schema
-        for step in error.schema_path[:-1]:
-            schema = schema[step]
-        path = [*error.instance_path, *([error.kind.property] if isinstance(error.kind, ValidationErrorKind.Required) else [])]
-        location = self.locations.get(str(path[0]), "body") if path else "body"
-        return {"loc": [location, *path], "msg": message(error.kind.name, schema), "type": error.kind.name}
+            schema: Any = self.schema
+            for step in error.schema_path[:-1]:
+                schema = schema[step]
+            missing = [error.kind.property] if isinstance(error.kind, ValidationErrorKind.Required) else []
+            path = [*error.instance_path, *missing]
+            loc = [self.locations.get(str(path[0]), "body") if path else "body", *path]
+            problem = {"loc": loc, "msg": message(error.kind.name, schema), "type": error.kind.name}
+            problems.setdefault(str(path[0]) if path else "", problem)
+        abort(422, [problems[name] for name in ("", *self.fields) if name in problems])
 
 
 def message(keyword: str, schema: Schema) -> str:
@@ -83,20 +76,17 @@ def init_app(app: Flask, _: Config) -> None:
         if body := operation.get("requestBody"):
             schema = body["content"]["application/json"]["schema"]
             app.extensions["bodies"][name] = RequestSchema(schema, {}, body.get("required", False))
-        declared = [each for each in operation.get("parameters", ()) if each["in"] in ("query", "header")]
+        declared = {each["name"]: each for each in operation.get("parameters", ()) if each["in"] != "path"}
         schema = {
-            "properties": {each["name"]: each["schema"] for each in declared},
-            "required": [each["name"] for each in declared if each.get("required")],
+            "properties": {name: each["schema"] for name, each in declared.items()},
+            "required": [name for name, each in declared.items() if each.get("required")],
             **operation.get("x-parameters", {}),
         }
-        app.extensions["parameters"][name] = RequestSchema(schema, {each["name"]: each["in"] for each in declared})
+        app.extensions["parameters"][name] = RequestSchema(schema, {name: each["in"] for name, each in declared.items()})
 
 
 def body(operation: str) -> str:
-    """Return the fields of the JSON body that openapi.json declares, as JSON for a statement.
-
-    Aborts with 400, 413, 415 or 422. Without a body, if none is required, returns `{}`.
-    """
+    """Return the declared fields of the JSON body, as JSON for a statement. Aborts with 400, 413, 415 or 422."""
     schema: RequestSchema = current_app.extensions["bodies"][operation]
     raw = request_body.read()
     sent: Any = request_body.parse(raw) if raw or schema.required else None
@@ -105,8 +95,8 @@ def body(operation: str) -> str:
     fields: Any = {name: sent[name] for name in schema.fields if name in sent} if isinstance(sent, dict) else sent
     try:
         schema.check(fields)
-    except ValueError:  # the validator's own limit
-        abort(400, request_body.TOO_DEEP)
+    except ValueError:
+        abort(400, "Body is nested too deeply")
     # 1.0 is an integer in JSON Schema, but not in SQL.
     whole = {name: int(fields[name]) for name in schema.integers if isinstance(fields.get(name), float)}
     unchanged = len(fields) == len(sent) and not whole
@@ -114,22 +104,21 @@ def body(operation: str) -> str:
 
 
 def parameters(operation: str) -> dict[str, str]:
-    """Return the query parameters and headers that openapi.json declares, as text for a statement. Aborts with 422.
+    """Return the declared query parameters and headers, as text for a statement. Aborts with 422.
 
-    An absent parameter has its default or "", and so has an empty query parameter. `Idempotency-Key` becomes `idempotency_key`.
-    `x-aliases` in a schema lists other spellings of its values.
+    An absent or empty query parameter has its default or "". `x-aliases` in a schema lists other spellings of values.
     """
     schema: RequestSchema = current_app.extensions["parameters"][operation]
-    query = {name: text for name, text in request.args.to_dict().items() if text}
+    query = request.args.to_dict()
     given = {}
     for name, location in schema.locations.items():
-        text = (query if location == "query" else request.headers).get(name)
+        text = request.headers.get(name) if location == "header" else query.get(name) or None
         if text is not None:
             given[name] = schema.fields[name].get("x-aliases", {}).get(text, text)
-    schema.check({name: _typed(text, schema.fields[name]) for name, text in given.items()})
-    texts = {name: given.get(name, str(field.get("default", ""))) for name, field in schema.fields.items()}
-    return {name.lower().replace("-", "_"): text for name, text in texts.items()}
+    integers = {name: int(text) for name, text in given.items() if name in schema.integers and INTEGER.fullmatch(text)}
+    schema.check({**given, **integers})
+    return {**schema.defaults, **{_column(name): text for name, text in given.items()}}
 
 
-def _typed(text: str, schema: Schema) -> int | str:
-    return int(text) if schema["type"] == "integer" and re.fullmatch("-?[0-9]{1,18}", text) else text
+def _column(name: str) -> str:
+    return name.lower().replace("-", "_")
