@@ -14,8 +14,8 @@ from dev.postgres import new_database
 from tests.support.client import Client, application, in_process
 from tests.support.load import every_operation
 from tests.support.statements import BOUND, FILES, execute, parameters
+from todo_api.connection import SETTINGS
 from todo_api.migrations import migrate
-from todo_api.pool import SETTINGS
 from todo_api.statements import SQL, statement
 
 MIGRATIONS = sorted((SQL / "migrations").glob("*.sql"))
