@@ -17,8 +17,8 @@ from tests.support.client import Client, application, in_process
 from tests.support.load import every_operation
 from tests.support.statements import BOUND, FILES, execute, parameters
 from todo_api import migrations
+from todo_api.connection import SETTINGS
 from todo_api.migrations import STATEMENT, migrate
-from todo_api.pool import SETTINGS
 from todo_api.statements import SQL
 
 MIGRATIONS = sorted((SQL / "migrations").glob("*.sql"))

@@ -11,7 +11,7 @@ import pytest
 from tests.support.client import Client
 from tests.support.psql import check_head, psql
 from tests.support.statements import BOUND, FILES, VALUES, execute, parameters
-from todo_api.pool import SETTINGS, Connection
+from todo_api.connection import SETTINGS, Connection
 from todo_api.statements import SQL, statement
 
 LIST = {name: VALUES[name] for name in ("status", "search", "after", "offset", "limit", "if_none_match")}

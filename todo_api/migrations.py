@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from todo_api.pool import Connection
+from todo_api.connection import Connection
 from todo_api.statements import SQL
 
 LOCK = 0x746F646F  # the key of the advisory lock: "todo" in ASCII
