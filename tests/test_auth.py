@@ -26,7 +26,7 @@ def with_claims(client: Client, claims: dict[str, Any]) -> Answer:
 def test_no_token_is_missing(alice: Client, header: str) -> None:
     answer = with_header(alice, header)
     assert (answer.status, answer.json) == (401, {"detail": MISSING})
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="todo_api"'
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
@@ -79,14 +79,14 @@ BAD_TOKENS = {
 def test_a_bad_token_is_refused(alice: Client, bad: str) -> None:
     answer = with_header(alice, f"Bearer {bad}")
     assert (answer.status, answer.json) == (401, {"detail": INVALID})
-    assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="todo_api", error="invalid_token"'
 
 
 @pytest.mark.parametrize("ago", [0, 1, 4, 6, 3600])
 def test_an_expired_token_is_refused_without_leeway(alice: Client, ago: int) -> None:
     answer = with_claims(alice, {"sub": alice.user_id, "exp": int(time.time()) - ago})
     assert (answer.status, answer.json) == (401, {"detail": EXPIRED})
-    assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="todo_api", error="invalid_token"'
 
 
 @pytest.mark.parametrize(
