@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import os
 import random
 import socket
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
@@ -16,6 +18,7 @@ from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flask import Flask
 
@@ -306,6 +309,117 @@ def test_an_outage_costs_no_known_key(
     assert server.fetches == 2
     assert refused(verifier, Key("EdDSA", "unknown").token(server, {"sub": "alice"}))
     assert server.fetches == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "body", "expected"),
+    [
+        (302, "text/plain", b"", "status 302, text/plain, 0 bytes"),
+        (401, "application/json", b'{"keys": []}', "status 401, application/json, 12 bytes"),
+        (404, "application/json", b"{}", "status 404, application/json, 2 bytes"),
+        (500, "application/json", b"{}", "status 500, application/json, 2 bytes"),
+        (200, "text/html", b"<html>", "status 200, text/html, 6 bytes"),
+        (200, "application/json", b"[]", "status 200, application/json, 2 bytes"),
+        (200, "application/json", b'{"keys": {}}', "status 200, application/json, 12 bytes"),
+        (200, "application/json", b" " * 50_000_000, "status 200, application/json, 1000001 bytes"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_the_log_tells_which_response_was_no_key_set(
+    server: KeyServer, caplog: pytest.LogCaptureFixture, status: int, content_type: str, body: bytes, expected: str
+) -> None:
+    server.answer = server.say(status, body, **{"Content-Type": content_type})
+    store = jwks.KeyStore(f"{server.jwks_url}?key=hunter2")
+    with contextlib.suppress(jwt.PyJWTError):
+        store.find("kid", "EdDSA")
+    assert store.fetch_done.wait(10)
+    assert [(vars(record)["message"], vars(record)["response"]) for record in caplog.records] == [("keys not fetched", expected)]
+    assert [vars(record)["url"] for record in caplog.records] == [server.jwks_url]
+
+
+def test_the_log_tells_that_there_was_no_response(caplog: pytest.LogCaptureFixture) -> None:
+    with KeyServer() as gone:
+        pass
+    store = jwks.KeyStore(gone.jwks_url)
+    with pytest.raises(jwt.PyJWKClientConnectionError):
+        store.find("kid", "EdDSA")
+    assert [(vars(each)["error"], vars(each)["response"]) for each in caplog.records] == [("ConnectionRefusedError", "none")]
+
+
+def private(key: Key) -> dict[str, Any]:
+    return {
+        **key.jwk,
+        **jwt.algorithms.get_default_algorithms()[key.alg].to_jwk(key.private, as_dict=True),
+        "key_ops": ["verify"],
+    }
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_private_key_is_not_used(server: KeyServer, verifier: Verifier, alg: str) -> None:
+    key = Key(alg, "private")
+    server.answer = server.say(200, json.dumps({"keys": [private(key), KEYS[alg].jwk]}).encode())
+    assert refused(verifier, key.token(server, {"sub": "alice"}))
+    assert verifier.user_id(KEYS[alg].token(server, {"sub": "alice"})) == "alice"
+
+
+def test_a_short_rsa_key_is_not_used(server: KeyServer, verifier: Verifier) -> None:
+    key = Key("RS256", "short")
+    key.private = rsa.generate_private_key(65537, 1024)  # noqa: S505
+    public = jwt.algorithms.RSAAlgorithm.to_jwk(key.private.public_key(), as_dict=True)
+    key.jwk |= {"n": public["n"]}
+    server.keys = [key]
+    with warnings.catch_warnings(action="ignore"):
+        text = key.token(server, {"sub": "alice"})
+    assert refused(verifier, text)
+
+
+def in_a_child(test: Callable[[], object]) -> bool:
+    """Whether the test is true in a process that forks now, as a worker does."""
+    with warnings.catch_warnings(action="ignore"):  # about threads, of which the child uses none
+        pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if test() else 1)
+        finally:
+            os._exit(2)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def test_processes_share_the_fetched_keys(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = jwks.KeyStore(server.jwks_url)
+    assert in_a_child(lambda: store.find("kid-EdDSA", "EdDSA"))
+    assert server.fetches == 1
+    server.answer = server.say(503, b"")
+    assert in_a_child(lambda: store.find("kid-ES256", "ES256"))
+    assert store.find("kid-EdDSA", "EdDSA")
+    assert server.fetches == 1
+    assert (len(store.keys), store.fetched > 0) == (len(KEYS), True)
+
+
+def test_processes_share_that_a_key_was_withdrawn(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = jwks.KeyStore(server.jwks_url)
+    assert store.find("kid-EdDSA", "EdDSA")
+    server.keys.remove(KEYS["EdDSA"])
+
+    def fetch_again() -> bool:
+        passes(jwks.STALE_SECONDS + 1, monkeypatch)
+        store.find("kid-EdDSA", "EdDSA")
+        return store.fetch_done.wait(10)
+
+    assert in_a_child(fetch_again)
+    with pytest.raises(jwt.InvalidKeyError):
+        store.find("kid-EdDSA", "EdDSA")
+    assert server.fetches == 2
+
+
+def test_a_record_that_another_process_is_writing_is_not_used(server: KeyServer) -> None:
+    store = jwks.KeyStore(server.jwks_url)
+    key = store.find("kid-EdDSA", "EdDSA")
+    whole = store.shared[:]
+    for end in range(len(store.record)):
+        store.shared[: end + 1] = whole[:end] + b"\0"
+        assert store.find("kid-EdDSA", "EdDSA") is key
+    assert server.fetches == 1
 
 
 def test_a_known_key_never_waits_for_a_hanging_server(
