@@ -616,6 +616,12 @@ def test_while_a_secret_is_replaced_the_previous_is_as_good(
         assert (answer.status, answer.json) == (401, {"detail": "Invalid or malformed token"})
 
 
+def test_the_secret_keeps_its_trailing_newline(server: KeyServer) -> None:
+    verifier = new_verifier(server, BETTER_AUTH_SECRET=f"{SECRET}\n")
+    assert verifier.user_id(token({"sub": "alice"}, f"{SECRET}\n")) == "alice"
+    assert refused(verifier, token({"sub": "alice"}, SECRET))
+
+
 def test_issuer_audience_and_address_can_be_set(server: KeyServer) -> None:
     verifier = Verifier(
         config(

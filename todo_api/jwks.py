@@ -54,12 +54,12 @@ class KeyStore:
             jwt.InvalidKeyError: the server does not publish the key.
         """
         self.load()
-        known = (kid, alg) in self.keys
-        if not known or time.monotonic() > self.fetched + STALE_SECONDS:
+        if (kid, alg) not in self.keys:
             self._start_fetch()
-        if not known:
             self.fetch_done.wait(max(0, self.deadline - time.monotonic()))
             self.load()
+        elif time.monotonic() > self.fetched + STALE_SECONDS:
+            self._start_fetch()
         if self.fetched == NEVER:
             raise jwt.PyJWKClientConnectionError("no keys yet")
         if (kid, alg) not in self.keys:
@@ -77,7 +77,6 @@ class KeyStore:
     def _share(self, jwks: list[Any]) -> None:
         record = json.dumps([time.monotonic(), jwks]).encode()
         self.shared[: len(record) + 1] = record + b"\0"
-        self.load()
 
     def _start_fetch(self) -> None:
         with self.lock:
@@ -116,7 +115,7 @@ def usable(jwks: list[Any]) -> dict[tuple[str, str], jwt.PyJWK]:
 def download(url: str, deadline: float) -> tuple[int, str, bytes]:
     """GET the URL; return status, content type and body, cut off after MAX_BYTES + 1. `deadline` is in monotonic time."""
     target = urlsplit(url)
-    port = target.port or (443 if target.scheme == "https" else 80)
+    port = target.port or {"http": 80, "https": 443}[target.scheme]
     connection = http.client.HTTPConnection(str(target.hostname), port, timeout=FETCH_SECONDS)
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)

@@ -12,8 +12,7 @@ from todo_api.config import Config
 from todo_api.jwks import TYPES, KeyStore
 
 LEEWAY_SECONDS = 5  # for `nbf` and `iat`, because the issuer's clock may be ahead; `exp` has no leeway
-CACHE_SECONDS = 60  # a token stays valid for up to that long after its key or secret has been dropped
-CACHE_SIZE = 10_000
+CACHE_SECONDS, CACHE_SIZE = 60, 10_000  # a token stays valid for up to CACHE_SECONDS after its key has been dropped
 UNSTORABLE = frozenset(map(chr, (0, *range(0xD800, 0xE000))))  # PostgreSQL cannot store these characters
 
 
