@@ -1,4 +1,4 @@
-"""Better Auth's own tokens, signed with published keys."""
+"""Tokens of Better Auth, which are signed with published keys, and where these keys come from."""
 
 import contextlib
 import json
@@ -49,7 +49,7 @@ def new_verifier(server: KeyServer, **env: str) -> Verifier:
 
 
 def passes(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let time pass for the key store and the verifier."""
+    """Advance the clocks of the key store and the verifier."""
     for module in (jwks, tokens):
         clock = module.time
         offset = seconds
@@ -89,9 +89,7 @@ def test_a_token_of_each_algorithm_is_accepted(server: KeyServer, verifier: Veri
     ],
     ids=str,
 )
-def test_its_times_issuer_and_audience_are_checked(
-    server: KeyServer, verifier: Verifier, alg: str, claims: dict[str, Any]
-) -> None:
+def test_times_issuer_and_audience_are_checked(server: KeyServer, verifier: Verifier, alg: str, claims: dict[str, Any]) -> None:
     assert refused(verifier, KEYS[alg].token(server, {"sub": "alice", **claims}))
 
 
@@ -108,7 +106,7 @@ def test_a_key_of_another_type_is_refused(server: KeyServer, verifier: Verifier,
 
 
 @pytest.mark.parametrize(("alg", "other"), [("ES256", "ES512"), ("ES512", "ES256"), ("EdDSA", "ES256"), ("RS256", "ES256")])
-def test_a_key_that_names_no_algorithm_serves_that_of_its_type(
+def test_a_key_without_alg_is_used_for_the_algorithm_of_its_type(
     server: KeyServer, verifier: Verifier, alg: str, other: str
 ) -> None:
     key = Key(alg, "nameless")
@@ -118,7 +116,7 @@ def test_a_key_that_names_no_algorithm_serves_that_of_its_type(
     assert refused(verifier, KEYS[other].token(server, {"sub": "alice"}, kid="nameless"))
 
 
-def test_an_rsa_key_that_names_no_algorithm_serves_both(server: KeyServer, verifier: Verifier) -> None:
+def test_an_rsa_key_without_alg_is_used_for_rs256_and_ps256(server: KeyServer, verifier: Verifier) -> None:
     key = Key("RS256", "rsa")
     del key.jwk["alg"]
     server.keys = [key]
@@ -127,14 +125,14 @@ def test_an_rsa_key_that_names_no_algorithm_serves_both(server: KeyServer, verif
     assert verifier.user_id(key.token(server, {"sub": "bob"})) == "bob"
 
 
-def test_a_key_serves_the_algorithm_that_it_names_alone(server: KeyServer, verifier: Verifier) -> None:
+def test_a_key_with_alg_is_used_only_for_that_algorithm(server: KeyServer, verifier: Verifier) -> None:
     key = Key("RS256", "rsa")
     server.keys = [key]
     key.alg = "PS256"
     assert refused(verifier, key.token(server, {"sub": "alice"}))
 
 
-def test_broken_keys_spoil_no_other(server: KeyServer, verifier: Verifier) -> None:
+def test_broken_keys_do_not_affect_other_keys(server: KeyServer, verifier: Verifier) -> None:
     good = KEYS["EdDSA"].jwk
     broken: list[Any] = [
         {**good, "kid": None},
@@ -152,7 +150,7 @@ def test_broken_keys_spoil_no_other(server: KeyServer, verifier: Verifier) -> No
 
 
 @pytest.mark.parametrize("alg", ALGORITHMS)
-def test_a_public_key_is_no_shared_secret(server: KeyServer, verifier: Verifier, alg: str) -> None:
+def test_a_public_key_is_not_accepted_as_the_shared_secret(server: KeyServer, verifier: Verifier, alg: str) -> None:
     public = KEYS[alg].private.public_key()
     kinds = [(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)]
     for encoding, form in kinds:
@@ -162,7 +160,7 @@ def test_a_public_key_is_no_shared_secret(server: KeyServer, verifier: Verifier,
 
 
 def hmac_token(claims: dict[str, Any], key: bytes, kid: str) -> str:
-    """HS256 with any bytes as the secret: PyJWT itself would not sign with a public key."""
+    """Sign with HS256 and any bytes as the secret; jwt.encode() refuses public keys."""
     algorithm = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
     head, _, _ = jwt.encode(claims, SECRET, "HS256", {"kid": kid}).rpartition(".")
     return f"{head}.{jwt.utils.base64url_encode(algorithm.sign(head.encode(), key)).decode()}"
@@ -176,7 +174,7 @@ def test_a_token_may_not_name_its_own_key(server: KeyServer, verifier: Verifier,
 
 
 def signed(server: KeyServer, headers: dict[str, Any]) -> str:
-    """A token with any header at all, and a signature that holds."""
+    """Make a token with these headers and a valid signature."""
     key = KEYS["EdDSA"]
     header = {name: value for name, value in {"alg": "EdDSA", "kid": key.kid, **headers}.items() if value is not None}
     claims = {"sub": "alice", "exp": int(time.time()) + 60, "iss": server.origin, "aud": server.origin}
@@ -201,7 +199,7 @@ def signed(server: KeyServer, headers: dict[str, Any]) -> str:
     ],
     ids=str,
 )
-def test_odd_headers_are_refused(server: KeyServer, verifier: Verifier, headers: dict[str, Any]) -> None:
+def test_unusual_headers_are_refused(server: KeyServer, verifier: Verifier, headers: dict[str, Any]) -> None:
     assert verifier.user_id(signed(server, {})) == "alice"
     assert refused(verifier, signed(server, headers))
 
@@ -233,14 +231,14 @@ def test_no_mutation_of_a_token_is_accepted(server: KeyServer, verifier: Verifie
 
 
 def canonical(text: str) -> object:
-    """The bytes that the three parts stand for: base64 spells the last of them in several ways, which forges nothing."""
+    """Return the decoded parts, because different base64 texts can stand for the same signature."""
     try:
         return [jwt.utils.base64url_decode(part.rstrip("=").encode()) for part in text.split(".")]
     except ValueError:
         return text
 
 
-def test_a_new_key_is_picked_up(server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_key_is_accepted(server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
     assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
     new = Key("EdDSA", "new")
     server.keys.append(new)
@@ -279,7 +277,7 @@ def test_the_first_tokens_share_one_fetch(server: KeyServer, verifier: Verifier)
     assert server.fetches == 1
 
 
-def test_a_fetch_that_ends_while_a_token_looks_for_it_counts(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_found_when_the_fetch_ends_before_the_wait_begins(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     store = jwks.KeyStore(f"{server.origin}/api/auth/jwks")
     monkeypatch.setattr(store, "_start_fetch", lambda: store._fetch(time.monotonic() + 10, store.fetch_done))
     assert store.find("kid-EdDSA", "EdDSA")
@@ -297,7 +295,7 @@ BROKEN: dict[str, Callable[[KeyServer], Callable[[BaseHTTPRequestHandler], None]
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
-def test_an_outage_costs_no_known_key(
+def test_known_keys_stay_in_use_during_an_outage(
     server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch, broken: Callable[[KeyServer], Any]
 ) -> None:
     assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
@@ -325,7 +323,7 @@ def test_an_outage_costs_no_known_key(
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_the_log_tells_which_response_was_no_key_set(
+def test_a_response_that_is_not_a_key_set_is_logged(
     server: KeyServer, caplog: pytest.LogCaptureFixture, status: int, content_type: str, body: bytes, expected: str
 ) -> None:
     server.answer = server.say(status, body, **{"Content-Type": content_type})
@@ -337,7 +335,7 @@ def test_the_log_tells_which_response_was_no_key_set(
     assert [vars(record)["url"] for record in caplog.records] == [server.jwks_url]
 
 
-def test_the_log_tells_that_there_was_no_response(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_connection_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with KeyServer() as gone:
         pass
     store = jwks.KeyStore(gone.jwks_url)
@@ -374,8 +372,8 @@ def test_a_short_rsa_key_is_not_used(server: KeyServer, verifier: Verifier) -> N
 
 
 def in_a_child(test: Callable[[], object]) -> bool:
-    """Whether the test is true in a process that forks now, as a worker does."""
-    with warnings.catch_warnings(action="ignore"):  # about threads, of which the child uses none
+    """Run the test in a new child process, as a worker would; return whether its result is true."""
+    with warnings.catch_warnings(action="ignore"):  # Python warns about the threads of this process
         pid = os.fork()
     if pid == 0:
         try:
@@ -551,7 +549,7 @@ def test_keys_are_fetched_over_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         assert server.fetches == 1
 
 
-def test_without_any_keys_it_is_unavailable_for_those_tokens_only(alice: Client, app: Flask) -> None:
+def test_without_keys_only_tokens_that_need_them_get_a_503(alice: Client, app: Flask) -> None:
     with KeyServer() as gone:
         pass
     with application(app.extensions["pool"].conninfo, BETTER_AUTH_URL=gone.origin) as lonely:
@@ -563,14 +561,12 @@ def test_without_any_keys_it_is_unavailable_for_those_tokens_only(alice: Client,
             assert client.call("GET").status == 200
 
 
-def test_where_no_keys_are_published_a_token_that_wants_one_is_refused(server: KeyServer, verifier: Verifier) -> None:
+def test_a_token_is_refused_if_the_server_publishes_no_keys(server: KeyServer, verifier: Verifier) -> None:
     server.answer = server.say(404, b"no such page")
     assert refused(verifier, KEYS["EdDSA"].token(server, {"sub": "alice"}))
 
 
-def test_keys_that_are_known_outlive_their_publication(
-    server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_known_keys_stay_in_use_after_a_404(server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
     assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
     server.answer = server.say(404, b"no such page")
     passes(jwks.STALE_SECONDS + 1, monkeypatch)
@@ -579,7 +575,9 @@ def test_keys_that_are_known_outlive_their_publication(
         wait_for_fetches(verifier)
 
 
-def test_a_published_key_opens_the_door(server: KeyServer, alice: Client, bob: Client, app: Flask) -> None:
+def test_a_token_with_a_published_key_gives_access_to_its_own_user_only(
+    server: KeyServer, alice: Client, bob: Client, app: Flask
+) -> None:
     with application(app.extensions["pool"].conninfo, BETTER_AUTH_URL=f"{server.origin}/,https://preview.example") as federated:
         client = Client(in_process(federated), alice.user_id)
         client.headers["Authorization"] = f"Bearer {KEYS['EdDSA'].token(server, {'sub': alice.user_id})}"
@@ -603,7 +601,7 @@ def test_a_published_key_opens_the_door(server: KeyServer, alice: Client, bob: C
     ],
     ids=str,
 )
-def test_while_a_secret_is_replaced_the_previous_is_as_good(
+def test_the_previous_secret_is_accepted_too(
     alice: Client, app: Flask, claims: dict[str, Any], status: int, detail: str | None
 ) -> None:
     new, leaked = "new" * 11, "leaked" * 6
@@ -622,7 +620,7 @@ def test_the_secret_keeps_its_trailing_newline(server: KeyServer) -> None:
     assert refused(verifier, token({"sub": "alice"}, SECRET))
 
 
-def test_issuer_audience_and_address_can_be_set(server: KeyServer) -> None:
+def test_issuer_audience_and_jwks_url_can_be_set(server: KeyServer) -> None:
     verifier = Verifier(
         config(
             NO_DATABASE,

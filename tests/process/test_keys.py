@@ -1,20 +1,20 @@
-"""Published keys: what one worker has fetched, all workers know."""
+"""Published keys: if one worker has fetched them, all workers know them."""
 
 import os
 import signal
 import uuid
 from contextlib import ExitStack
 
-from tests.support.client import Client
+from tests.support.client import SECRET, Client, token
 from tests.support.key_server import Key, KeyServer
 from tests.support.load import both_workers
-from tests.support.server import Service, wait_until
+from tests.support.server import Service, run_to_end, wait_until
 
 KEY = Key("EdDSA", "published")
 
 
 def statuses(service: Service, server: KeyServer, requests: int = 30) -> set[int]:
-    """The statuses of as many requests, each of another user and on a connection of its own."""
+    """Send that many requests, each from another user on a new connection; return the different statuses."""
 
     def status() -> int:
         client = Client(service.send, str(uuid.uuid4()))
@@ -53,3 +53,20 @@ def test_without_any_answer_of_the_auth_server_tokens_with_a_key_are_unavailable
     with Service(database_url, BETTER_AUTH_URL=server.origin) as service:
         assert statuses(service, server, 4) == {503}
         assert Client(service.send, str(uuid.uuid4())).call("GET").status == 200
+
+
+def test_a_jwks_url_with_a_password_prevents_the_start(database_url: str) -> None:
+    done = run_to_end(database_url, BETTER_AUTH_JWKS_URL="http://svc:hunter2@127.0.0.1/api/auth/jwks")
+    output = done.stdout + done.stderr
+    assert done.returncode > 0
+    assert output.startswith("todo_api cannot start: BETTER_AUTH_JWKS_URL must be an http:// or https:// URL")
+    assert (output.count("\n"), "hunter2" in output) == (1, False)
+
+
+def test_a_trailing_newline_is_part_of_the_secret(database_url: str) -> None:
+    secret = f"{SECRET}\n"
+    with Service(database_url, BETTER_AUTH_SECRET=secret) as service:
+        alice = Client(service.send, str(uuid.uuid4()))
+        assert alice.call("GET").status == 401
+        alice.headers["Authorization"] = f"Bearer {token({'sub': alice.user_id}, secret)}"
+        assert alice.call("GET").status == 200

@@ -1,4 +1,4 @@
-"""An auth server's `/api/auth/jwks` on loopback, with private keys to sign with, and every misbehaviour on demand."""
+"""An auth server for tests: publishes keys on 127.0.0.1, signs tokens, and sends any other response on demand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
 
 
 class Key:
-    """A key pair; `jwk` is its public half as Better Auth publishes it."""
+    """A key pair. `jwk` is the public key as Better Auth publishes it."""
 
     def __init__(self, alg: str, kid: str) -> None:
         self.alg, self.kid = alg, kid
@@ -40,7 +40,7 @@ class Key:
         self.jwk = {name: value for name, value in public.items() if name != "key_ops"} | {"alg": alg, "kid": kid}
 
     def token(self, server: KeyServer, claims: Mapping[str, Any], **headers: Any) -> str:
-        """Signed as Better Auth does it; a claim or header of None is left out."""
+        """Make a token as Better Auth does. Claims and headers that are None are left out."""
         now = int(time.time())
         full = {"iat": now, "exp": now + 900, "iss": server.origin, "aud": server.origin, **claims}
         kept = {name: value for name, value in full.items() if value is not None}
@@ -51,11 +51,11 @@ class QuietServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Clients that hang up early are what some tests are about."""
+        """Print no traceback when a client disconnects early."""
 
 
 class KeyServer:
-    """Runs inside a `with` block. `fetches` counts the requests that came; `answer` may be replaced at any time.
+    """Runs inside a `with` block. `fetches` counts the requests; `answer` can be replaced at any time.
 
     With `tls` it has a self-signed `certificate` (PEM) for 127.0.0.1.
     """
@@ -86,7 +86,7 @@ class KeyServer:
 
     @staticmethod
     def say(status: int, body: bytes, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-        """An answer that is always the same."""
+        """Return a handler that always sends this response."""
 
         def answer(request: BaseHTTPRequestHandler) -> None:
             request.send_response(status)
