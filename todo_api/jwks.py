@@ -120,8 +120,8 @@ def download(url: str, deadline: float) -> tuple[int, str, bytes]:
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
         connection.connect()
-        # A socket's timeout starts again with each byte, in HTTPSConnection's handshake too. So a timer ends the connection, through
-        # a duplicate of its socket, because ssl detaches the original.
+        # A socket's timeout starts again with each byte, so a timer ends the connection. It gets a duplicate of the socket,
+        # because ssl detaches the original.
         timer = threading.Timer(max(0, deadline - time.monotonic()), _shut_down, [stack.enter_context(connection.sock.dup())])
         stack.callback(timer.cancel)
         timer.start()
