@@ -36,7 +36,7 @@ def service(database_url: str) -> Iterator[Service]:
 
 def test_each_shape_is_one_class(generated: str) -> None:
     models = importlib.import_module(f"{generated}.models")
-    enums = {"ListTasksOrder", "ListTasksSort", "ListTasksStatus", "UnauthorizedDetail"}
+    enums = {"ListTasksOrder", "ListTasksSort", "ListTasksStatus", "AuthenticationErrorDetail"}
     schemas = {
         "Completion",
         "Error",
@@ -46,7 +46,7 @@ def test_each_shape_is_one_class(generated: str) -> None:
         "Ready",
         "Task",
         "TaskChange",
-        "Unauthorized",
+        "AuthenticationError",
         "ValidationError",
     }
     assert set(models.__all__) == schemas | enums | {"OpenapiResponse200"}
@@ -82,4 +82,4 @@ def test_a_round_trip(generated: str, service: Service) -> None:
         assert (gone.status_code, gone.parsed) == (404, models.Error("Task not found"))
     with new_client(f"http://127.0.0.1:{service.port}", "nonsense") as client:
         refused = call("list_tasks")
-        assert refused.parsed == models.Unauthorized(models.UnauthorizedDetail.INVALID_OR_MALFORMED_TOKEN)
+        assert refused.parsed == models.AuthenticationError(models.AuthenticationErrorDetail.INVALID_OR_MALFORMED_TOKEN)
