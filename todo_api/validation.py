@@ -16,33 +16,18 @@ from todo_api.config import Config
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 TYPES = {"string": "text", "integer": "a whole number", "boolean": "true or false", "object": "a JSON object", "array": "a list"}
-Schema = dict[str, Any]
-
-
-@dataclass
-class Field:
-    """A body field, query parameter or header."""
-
-    name: str
-    location: str  # `body`, `query` or `header`
-    schema: Schema
-
-    def __post_init__(self) -> None:
-        self.column = self.name.lower().replace("-", "_")
-        self.default = str(self.schema.get("default", ""))
-        self.aliases: dict[str, str] = self.schema.get("x-aliases", {})
-        self.is_integer = "integer" in self.schema["type"]
 
 
 @dataclass
 class RequestSchema:
-    """The part of openapi.json that describes an operation's body, or all its query parameters and headers."""
+    """The JSON Schema of an operation's body, or of all its query parameters and headers."""
 
     schema: Any
-    fields: dict[str, Field]
-    required: bool = True
+    locations: dict[str, str]  # `query` or `header` for each parameter
+    required: bool = False  # whether there must be a body
 
     def __post_init__(self) -> None:
+        self.fields: dict[str, Any] = self.schema["properties"]
         self.validator = Draft202012Validator(self.schema)
 
     def check(self, values: Any) -> None:
@@ -52,17 +37,14 @@ class RequestSchema:
         problems: dict[str, dict[str, Any]] = {}
         for error in self.validator.iter_errors(values):
             schema = reduce(getitem, error.schema_path[:-1], self.schema)
-            path = [
-                *error.instance_path,
-                *([error.kind.property] if isinstance(error.kind, ValidationErrorKind.Required) else []),
-            ]
+            path = error.instance_path + ([error.kind.property] if isinstance(error.kind, ValidationErrorKind.Required) else [])
             name = str(path[0]) if path else ""
-            loc = [self.fields[name].location if path else "body", *path]
+            loc = [self.locations.get(name, "body"), *path]
             problems.setdefault(name, {"loc": loc, "msg": message(error.kind.name, schema), "type": error.kind.name})
         abort(422, [problems[name] for name in ("", *self.fields) if name in problems])
 
 
-def message(keyword: str, schema: Schema) -> str:
+def message(keyword: str, schema: dict[str, Any]) -> str:
     """Say for end users what the schema expects. `x-pattern` in the schema is the message of its `pattern`, and so on."""
     text = "is not valid"
     match keyword, schema:
@@ -73,10 +55,10 @@ def message(keyword: str, schema: Schema) -> str:
         case "maxLength", {"maxLength": limit}:
             text = f"must be at most {limit} characters"
         case "enum", {"enum": options}:
-            text = f"must be one of {', '.join(options)}"
+            text = f"must be one of {', '.join(map(str, options))}"
         case "type" | "minimum" | "maximum", {"type": [name, *_] | name}:
             limits = [f" {word} {schema[limit]}" for word, limit in (("from", "minimum"), ("to", "maximum")) if limit in schema]
-            text = f"must be {TYPES[name]}{''.join(limits)}"
+            text = f"must be {TYPES.get(name, f'a {name}')}{''.join(limits)}"
     return str(schema.get(f"x-{keyword}", text))
 
 
@@ -88,13 +70,14 @@ def init_app(app: Flask, _: Config) -> None:
         name = operation["operationId"]
         if body := operation.get("requestBody"):
             schema = body["content"]["application/json"]["schema"]
-            fields = {name: Field(name, "body", field) for name, field in schema["properties"].items()}
-            app.extensions["bodies"][name] = RequestSchema(schema, fields, body.get("required", False))
+            app.extensions["bodies"][name] = RequestSchema(schema, {}, body.get("required", False))
         declared = [each for each in operation.get("parameters", ()) if each["in"] != "path"]
-        fields = {each["name"]: Field(each["name"], each["in"], each["schema"]) for each in declared}
-        required = [each["name"] for each in declared if each.get("required")]
-        schema = {"properties": {name: field.schema for name, field in fields.items()}, "required": required}
-        app.extensions["parameters"][name] = RequestSchema({**schema, **operation.get("x-parameters", {})}, fields)
+        schema = {
+            "properties": {each["name"]: each["schema"] for each in declared},
+            "required": [each["name"] for each in declared if each.get("required")],
+            **operation.get("x-parameters", {}),
+        }
+        app.extensions["parameters"][name] = RequestSchema(schema, {each["name"]: each["in"] for each in declared})
 
 
 def _resolve(node: Any, document: Any) -> Any:
@@ -119,7 +102,7 @@ def body(operation: str) -> str:
     except ValueError:
         abort(400, "Body is nested too deeply")
     # 1.0 is an integer in JSON Schema, but not in SQL.
-    whole = {name: int(value) for name, value in values.items() if isinstance(value, float) and schema.fields[name].is_integer}
+    whole = {name: int(value) for name, value in values.items() if isinstance(value, float) and value.is_integer()}
     unchanged = len(values) == len(sent) and not whole
     return raw.decode() if unchanged else request_body.ENCODER.encode({**values, **whole})
 
@@ -133,10 +116,10 @@ def parameters(operation: str) -> dict[str, str]:
     query = request.args.to_dict()
     texts, values = {}, {}
     for name, field in schema.fields.items():
-        text = request.headers.get(name) if field.location == "header" else query.get(name) or None
+        text = request.headers.get(name) if schema.locations[name] == "header" else query.get(name) or None
         if text is not None:
-            text = field.aliases.get(text, text)
-            values[name] = int(text) if field.is_integer and re.fullmatch("-?[0-9]{1,18}", text) else text
-        texts[field.column] = field.default if text is None else text
+            text = field.get("x-aliases", {}).get(text, text)
+            values[name] = int(text) if field["type"] == "integer" and re.fullmatch("-?[0-9]{1,18}", text) else text
+        texts[name.lower().replace("-", "_")] = str(field.get("default", "")) if text is None else text
     schema.check(values)
     return texts
