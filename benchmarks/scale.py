@@ -14,21 +14,22 @@ import time
 from collections.abc import Callable
 from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from benchmarks.compare import progress
 from benchmarks.database import database, server
 from tests.support.client import Client, application, in_process
-from todo_api.pool import SETTINGS, Connection
-from todo_api.statements import SQL, Statement, statement
+from todo_api.connection import SETTINGS, Connection
+from todo_api.statements import SQL, statement
 
 CALLS = 2000
 EACH = 100  # tasks of a user
 CHUNK = 500_000
 ANY = {
-    "status": "all", "search": "", "sort": "created", "order": "asc", "after": "", "offset": "0", "limit": "", "body": "{}",
-    "if_match": "*", "if_none_match": "", "idempotency_key": "",
+    "status": "all", "search": "", "sort": "created_at", "order": "asc", "after": "", "offset": "0", "limit": "", "body": "{}",
+    "if_match": "*", "flip": "false", "attempt": "1", "if_none_match": "", "idempotency_key": "",
 }  # fmt: skip
 FILL = """
 INSERT INTO tasks (user_id, title, description, completed)
@@ -47,17 +48,17 @@ Call = tuple[str, dict[str, str]]
 def connect(url: str) -> Connection:
     conn = Connection.connect(url, autocommit=True)
     conn.execute(SETTINGS)
-    conn.prepared = set()
+    conn.prepares = True
     return conn
 
 
 @functools.cache
-def named(name: str) -> Statement:
+def named(name: str) -> bytes:
     return statement(SQL / f"{name}.sql")
 
 
-def run(conn: Connection, name: str, values: dict[str, str]) -> bytes | None:
-    row = conn.run(named(name), ANY | values)
+def run(conn: Connection, name: str, values: dict[str, str]) -> Any:
+    row = conn.fetch_row(named(name), ANY | values)
     assert row, (name, values)
     return row[0]
 
@@ -92,7 +93,7 @@ def calls(tasks: int) -> dict[str, Callable[[], Call]]:
         "get": lambda: one("get_task"),
         "list of 100": lambda: one("list_tasks"),
         "page of 20": lambda: one("list_tasks", limit="20"),
-        "toggle": lambda: one("toggle_task"),
+        "toggle": lambda: one("update_task", flip="true"),
         "create": lambda: one("create_task", body=body),
     }
 
@@ -122,9 +123,7 @@ def buffers(conn: Connection, call: Callable[[], Call]) -> float:
     counts: list[float] = []
     for _ in range(20):
         name, values = call()
-        _, text, parameters = named(name)
-        bound = [(ANY | values)[each] for each in parameters]
-        row = psycopg.RawCursor(conn).execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + text, bound).fetchone()
+        row = conn.fetch_row(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + named(name), ANY | values)
         assert row
         counts.append(row[0][0]["Plan"]["Shared Hit Blocks"] + row[0][0]["Plan"]["Shared Read Blocks"])
     return statistics.median(counts)

@@ -1,30 +1,37 @@
--- The tasks of a user, newest first, as one JSON array; with a limit also the id after which the next page begins, if there is one.
--- `tag` stands for what the list holds, its order apart; when if_none_match names it ('*': any), `tasks` is null and no JSON is made.
+-- Returns the tasks of a user as one JSON array, newest first. With a limit, last_id is the id of the last task of the page if
+-- there is a next page. `version` is a hash of all ids and times. If if_none_match contains it ('*' matches every version), `tasks` is
+-- null and no JSON is made. `search` ignores case; it is compared as composed and as decomposed Unicode (NFC and NFD).
 -- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v status=all -v search= -v after= -v offset=0 -v limit= -v if_none_match= -f sql/list_tasks_newest_first.sql
--- Plan: as list_tasks.sql, backwards.
+-- Plan: like list_tasks.sql, backwards.
 WITH page AS (
-    SELECT tasks.id, version, task
-    FROM tasks CROSS JOIN LATERAL (SELECT id, user_id, title, description, completed, created_at, updated_at) AS task
-    WHERE tasks.user_id = :'user_id'
-      AND tasks.id < coalesce(nullif(:'after', '')::bigint, 9223372036854775807)
-      AND (:'status' = 'all' OR tasks.completed = (:'status' = 'completed'))
-      AND (:'search' = '' OR strpos(lower(tasks.title), lower(:'search')) > 0 OR strpos(lower(tasks.description), lower(:'search')) > 0)
-    ORDER BY tasks.user_id DESC, tasks.id DESC
+    SELECT id, updated_at, task
+    FROM api_tasks AS task
+    WHERE user_id = :'user_id'
+      AND id < coalesce(nullif(:'after', '')::bigint, 9223372036854775807)
+      AND (:'status' = 'all' OR completed = (:'status' = 'completed'))
+      AND (
+          :'search' = ''
+          OR strpos(replace(lower(title), 'ς', 'σ'), (SELECT replace(lower(normalize(:'search', NFC)), 'ς', 'σ'))) > 0
+          OR strpos(replace(lower(title), 'ς', 'σ'), (SELECT replace(lower(normalize(:'search', NFD)), 'ς', 'σ'))) > 0
+          OR strpos(replace(lower(description), 'ς', 'σ'), (SELECT replace(lower(normalize(:'search', NFC)), 'ς', 'σ'))) > 0
+          OR strpos(replace(lower(description), 'ς', 'σ'), (SELECT replace(lower(normalize(:'search', NFD)), 'ς', 'σ'))) > 0
+      )
+    ORDER BY user_id DESC, id DESC
     OFFSET :'offset'::bigint
     LIMIT (SELECT nullif(:'limit', '')::bigint + 1)
 ),
-read AS (
+result AS (
     SELECT
         array_agg(task) AS tasks,
         array_agg(id) AS ids,
-        count(id)::int AS count,
-        concat_ws('-', count(id), bit_xor(hashint8extended(id, version))) AS tag
+        count(*)::int AS count,
+        md5(coalesce(string_agg(int8send(id) || timestamptz_send(updated_at), ''), '')) AS version
     FROM page
 )
 SELECT
-    CASE WHEN :'if_none_match' <> '*' AND tag <> ALL (string_to_array(:'if_none_match', ','))
+    CASE WHEN :'if_none_match' <> '*' AND version <> ALL (string_to_array(:'if_none_match', ','))
         THEN coalesce(array_to_json(CASE WHEN count > nullif(:'limit', '')::int THEN trim_array(tasks, 1) ELSE tasks END)::text, '[]')
     END AS tasks,
-    tag,
+    version,
     CASE WHEN count > nullif(:'limit', '')::int THEN ids[nullif(:'limit', '')::int] END AS last_id
-FROM read;
+FROM result;

@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -11,8 +12,6 @@ from flask import Flask
 from tests.support.client import Client, application, in_process
 from todo_api import metrics
 from todo_api.logs import JsonFormatter
-from todo_api.pool import Pool
-from todo_api.statements import Statement
 
 LIST = "/api/<user_id>/tasks"
 TASK = f"{LIST}/<task_id:task_id>"
@@ -94,7 +93,7 @@ def test_another_users_path_is_recorded_with_the_user_who_asked(
 
 
 def test_a_defect_leaves_one_record(watched: Flask, carol: Client, log: pytest.LogCaptureFixture) -> None:
-    watched.extensions["statements"]["list_tasks"] = Statement(b"defect", b"SELECT secret_column", [])
+    watched.extensions["statements"]["list_tasks"] = b"SELECT secret_column"
     assert carol.call("GET").status == 500
     (record,) = records(log)
     assert (record["route"], record["status"]) == (LIST, 500)
@@ -111,9 +110,10 @@ def test_the_wait_for_a_connection_counts_as_the_databases(log: pytest.LogCaptur
 
 def test_the_wait_for_a_users_other_requests_counts_as_the_databases(watched: Flask, log: pytest.LogCaptureFixture) -> None:
     pool = watched.extensions["pool"]
-    for _ in range(pool.max_size // 2):
-        pool.places_of("dave").get()
-    assert Client(in_process(watched), "dave").call("GET").status == 503
+    with ExitStack() as held:
+        for _ in range(pool.max_size // 2):
+            held.enter_context(pool.acquire("dave", may_block=False))
+        assert Client(in_process(watched), "dave").call("GET").status == 503
     (record,) = records(log)
     assert pool.timeout * 1000 <= record["database_milliseconds"] < record["milliseconds"]
 
@@ -130,5 +130,4 @@ def test_nothing_watches_where_nobody_asked(app: Flask, alice: Client, log: pyte
     assert records(log) == []
     hooks = [*app.before_request_funcs[None], *app.after_request_funcs[None]]
     assert not [hook for hook in hooks if getattr(hook, "__module__", "") == metrics.__name__]
-    assert type(app.extensions["pool"]) is Pool
     assert alice.send("GET", "/metrics", {}, None).status == 404

@@ -7,18 +7,19 @@ import todo_api
 
 PACKAGE = Path(todo_api.__file__).parent
 ALLOWED = {
-    "__init__": {"app", "auth", "cli", "config", "db", "errors", "headers", "health", "metrics", "tasks", "validation"},
+    "__init__": {"app", "auth", "cli", "config", "db", "errors", "etags", "headers", "health", "metrics", "tasks", "validation"},
     "auth": {"config", "jwks", "tokens"},
     "cli": {"config", "migrations", "tokens"},
     "config": {"database_url"},
     "db": {"config", "pool", "statements"},
     "errors": {"config"},
+    "etags": {"config", "validation"},
     "headers": {"config"},
-    "health": {"config", "db", "headers", "validation"},
+    "health": {"config", "db", "etags", "validation"},
     "metrics": {"config", "pool"},
-    "migrations": {"pool", "statements"},
-    "pool": {"config", "statements"},
-    "tasks": {"app", "auth", "db", "headers", "statements", "validation"},
+    "migrations": {"connection", "statements"},
+    "pool": {"config", "connection"},
+    "tasks": {"app", "auth", "db", "etags", "validation"},
     "tokens": {"config", "jwks"},
     "validation": {"config", "request_body"},
 }

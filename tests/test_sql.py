@@ -10,32 +10,11 @@ import pytest
 
 from tests.support.client import Client
 from tests.support.psql import check_head, psql
-from todo_api.pool import SETTINGS, Connection
+from tests.support.statements import BOUND, FILES, VALUES, execute, parameters
+from todo_api.connection import SETTINGS, Connection
 from todo_api.statements import SQL, statement
 
-FILES = sorted(SQL.glob("*.sql"))
-BOUND = [file for file in FILES if file.stem != "ready"]
-VALUES = {
-    "user_id": "alice",
-    "task_id": "1",
-    "body": '{"title": "x"}',
-    "if_match": "*",
-    "idempotency_key": "",
-    "status": "all",
-    "search": "",
-    "sort": "title",
-    "order": "asc",
-    "after": "",
-    "offset": "0",
-    "limit": "",
-    "if_none_match": "",
-}
-
 LIST = {name: VALUES[name] for name in ("status", "search", "after", "offset", "limit", "if_none_match")}
-
-
-def parameters(file: Path) -> dict[str, str]:
-    return {name: VALUES[name] for name in re.findall(r":'(\w+)'", file.read_text())}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -52,28 +31,20 @@ def test_psql_prints_what_the_api_returns(alice: Client, database_url: str) -> N
 
 def test_values_are_quoted_by_psql_too(alice: Client, database_url: str) -> None:
     alice.create()
-    assert psql(database_url, SQL / "list_tasks.sql", "-At", **{**LIST, "user_id": "x' OR 'a' = 'a"}) == "[]|0|"
+    assert psql(database_url, SQL / "list_tasks.sql", "-At", **{**LIST, "user_id": "x' OR 'a' = 'a"}).startswith("[]|")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_statement_names_its_columns(file: Path) -> None:
     """A prepared `SELECT *` breaks when a migration adds a column."""
-    assert "*" not in re.sub(r"'[^']*'|--.*", "", file.read_text())
+    assert not re.search(r"SELECT \*|\w\.\*|RETURNING \*", re.sub(r"'[^']*'|--.*", "", file.read_text()))
 
 
 @pytest.mark.parametrize("file", sorted(SQL.glob("list_tasks_*.sql")), ids=lambda file: file.stem)
 def test_the_lists_filter_and_answer_alike(file: Path) -> None:
-    shared = r"      AND \(:'status'.*\n      AND \(:'search'.*\n|    OFFSET(?:.*\n)+"
+    shared = r"      AND \(:'status'.*\n      AND \((?:\n.*)+?\n      \)\n|    OFFSET(?:.*\n)+"
     assert re.findall(shared, file.read_text()) == re.findall(shared, (SQL / "list_tasks.sql").read_text())
     assert len(re.findall(shared, file.read_text())) == 2
-
-
-def execute(
-    conn: psycopg.Connection, file: Path, values: dict[str, str], before: bytes = b"", *, prepare: bool = False
-) -> psycopg.Cursor:
-    """Run the statement in a cursor, with something in front of it."""
-    _, text, names = statement(file)
-    return psycopg.RawCursor(conn).execute(before + text, [values[name] for name in names], prepare=prepare)
 
 
 def plan(sql: psycopg.Connection, file: Path, values: dict[str, str]) -> list[dict[str, Any]]:
@@ -108,10 +79,10 @@ def test_a_plan_reads_one_range_of_the_key_and_sorts_nothing(file: Path, crowded
 
 
 def test_the_databases_log_can_name_the_file() -> None:
-    assert statement(SQL / "get_task.sql").text.startswith(b"SELECT /* get_task */ ")
-    assert b"--" not in statement(SQL / "get_task.sql").text
+    assert statement(SQL / "get_task.sql").startswith(b"SELECT /* get_task */ ")
+    assert b"--" not in statement(SQL / "get_task.sql")
 
 
 def test_no_value_is_cut_off_at_u0000(database_url: str) -> None:
-    with Connection.connect(database_url) as conn, pytest.raises(psycopg.DataError, match=r"U\+0000"):
-        conn.run(statement(SQL / "get_task.sql"), {"user_id": "alice\0bob", "task_id": "1"})
+    with Connection.connect(database_url) as conn, pytest.raises(psycopg.DataError, match="NUL"):
+        conn.fetch_row(statement(SQL / "get_task.sql"), {"user_id": "alice\0bob", "task_id": "1"})

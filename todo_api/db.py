@@ -1,50 +1,53 @@
 """Runs the statements of `sql/` by name."""
 
 import os
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 import psycopg
 from flask import Flask, current_app, g
 
 from todo_api.config import Config
 from todo_api.pool import Pool
-from todo_api.statements import SQL, Row, statement
+from todo_api.statements import SQL, statement
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 def init_app(app: Flask, config: Config) -> None:
-    # libpq sends it as a start-up parameter, which transaction poolers keep for each client; SET would leak to others.
+    # libpq sends PGTZ as a start-up parameter. Transaction poolers keep those per client, but would leak a SET to other clients.
     os.environ["PGTZ"] = "UTC"
-    if "pool" not in app.extensions:  # metrics.py has one that it can watch
-        app.extensions["pool"] = Pool(config)
+    # connect_timeout does not cover name resolution: the C library may wait far longer by default.
+    os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
+    app.extensions["pool"] = Pool(config)
     app.extensions["statements"] = {path.stem: statement(path) for path in SQL.glob("*.sql")}
 
 
-def fetch(name: str, **values: str) -> Row | None:
-    """Run the statement of `sql/{name}.sql` for the user of the request, whom it gets as `user_id` beside the given values.
+def execute(name: str, values: Mapping[str, str] = EMPTY, *, may_block: bool = False) -> tuple[Any, ...] | None:
+    """Run the statement of `sql/{name}.sql` with these values and the `user_id` of the request.
 
-    A user has at most half of the connections, so that many or slow requests of one keep nobody else waiting.
+    Adds the time spent, in seconds and including the wait for a connection, to `g.database_seconds`.
+
+    Args:
+        name: name of the file.
+        values: the parameters of the statement, as text.
+        may_block: whether the statement may wait for a locked row. Such statements never take the last free connection.
 
     Returns:
-        The first row, or None without one.
+        The first row, or None if there is none.
 
     Raises:
-        psycopg.OperationalError: no connection in time, or lost, or a time limit passed.
+        psycopg.OperationalError: there was no connection in time, it was lost, or a time limit passed.
     """
-    return _run(name, values, change=False)
-
-
-def change(name: str, **values: str) -> Row | None:
-    """Like `fetch`, for a statement that waits while its row is locked: the last connection is not for these."""
-    return _run(name, values, change=True)
-
-
-def _run(name: str, values: dict[str, str], *, change: bool) -> Row | None:
-    extensions, user_id = current_app.extensions, g.get("user_id", "")
-    pool: Pool = extensions["pool"]
-    conn = pool.take(user_id, change=change)
+    pool: Pool = current_app.extensions["pool"]
+    user_id, started = g.get("user_id", ""), time.perf_counter()
     try:
-        return conn.run(extensions["statements"][name], {**values, "user_id": user_id})
+        with pool.acquire(user_id, may_block=may_block) as conn:
+            return conn.fetch_row(current_app.extensions["statements"][name], {**values, "user_id": user_id})
     except psycopg.errors.ReadOnlySqlTransaction as error:
-        pool.drain()  # the server has become a standby
-        raise psycopg.OperationalError("read-only server") from error
+        pool.drain()  # this server has become a standby
+        raise psycopg.OperationalError("the server is read-only") from error
     finally:
-        pool.give_back(conn)
+        g.database_seconds = g.get("database_seconds", 0.0) + time.perf_counter() - started

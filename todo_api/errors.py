@@ -18,6 +18,7 @@ def init_app(app: Flask, _: Config) -> None:
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(psycopg.OperationalError, database_lost)
     app.register_error_handler(psycopg.InterfaceError, database_lost)
+    app.register_error_handler(psycopg.InternalError, database_lost)  # Citus has one when a commit fails on a worker node
     app.register_error_handler(Exception, defect)
 
 

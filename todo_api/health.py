@@ -6,7 +6,7 @@ from flask import Blueprint, Flask, Response, jsonify
 
 from todo_api import db, validation
 from todo_api.config import Config
-from todo_api.headers import cacheable
+from todo_api.etags import cacheable
 
 bp = Blueprint("health", __name__)
 
@@ -29,7 +29,7 @@ def health() -> Response:
 @bp.get("/ready")
 def ready() -> Response:
     """The database answers; a 503 when it does not."""
-    db.fetch("ready")
+    db.execute("ready")
     return jsonify(status="ready")
 
 

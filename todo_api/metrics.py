@@ -4,39 +4,15 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable
 
 from flask import Flask, Response, g, request
 
 from todo_api.config import Config
-from todo_api.pool import Connection, Pool
+from todo_api.pool import Pool
 
 log = logging.getLogger("todo_api.access")
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
-
-
-class WatchedPool(Pool):
-    """Knows how many requests wait for a connection or have one, and in `g.database_seconds` how long the request did either."""
-
-    waiting: Callable[[float], None]
-    in_use: Callable[[float], None]
-
-    def take(self, user_id: str, *, change: bool) -> Connection:
-        g.asked = time.perf_counter()
-        self.waiting(1)
-        try:
-            conn = super().take(user_id, change=change)
-        finally:
-            self.waiting(-1)
-            g.database_seconds = time.perf_counter() - g.asked
-        self.in_use(1)
-        return conn
-
-    def give_back(self, conn: Connection) -> None:
-        super().give_back(conn)
-        self.in_use(-1)
-        g.database_seconds = time.perf_counter() - g.asked
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -46,12 +22,10 @@ def init_app(app: Flask, config: Config) -> None:
     """
     if not (config.access_log or config.metrics):
         return
-    pool = app.extensions["pool"] = WatchedPool(config)
-    pool.waiting = pool.in_use = lambda _: None
     if config.access_log:
         app.after_request(record)
     if config.metrics:
-        count(app, pool)
+        count(app)
 
     @app.before_request
     def start() -> None:
@@ -67,7 +41,7 @@ def record(response: Response) -> Response:
     return response
 
 
-def count(app: Flask, pool: WatchedPool) -> None:
+def count(app: Flask) -> None:
     """Serve `/metrics`, the sum over all processes that share PROMETHEUS_MULTIPROC_DIR, and count into it."""
     import prometheus_client as client  # noqa: PLC0415, whose import decides by that variable, and which few need
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
@@ -80,8 +54,15 @@ def count(app: Flask, pool: WatchedPool) -> None:
     latency = client.Histogram("todo_api_request_seconds", "Time to answer", ["route"], registry=own, buckets=BUCKETS)
     refused = client.Counter("todo_api_auth_failures", "Answers 401 and 403", ["reason"], registry=own)
     gauge = functools.partial(client.Gauge, multiprocess_mode="livesum", registry=own)
-    pool.waiting = gauge("todo_api_pool_waiting", "Requests that wait for a database connection").inc
-    pool.in_use = gauge("todo_api_pool_in_use", "Database connections in use").inc
+    waiting = gauge("todo_api_pool_waiting", "Requests that wait for a database connection")
+    in_use = gauge("todo_api_pool_in_use", "Database connections in use")
+    pool: Pool = app.extensions["pool"]
+
+    @app.before_request
+    @app.teardown_request
+    def watch_pool(*_: object) -> None:
+        waiting.set(pool.waiting)
+        in_use.set(len(pool.in_use))
 
     @app.get("/metrics")
     def metrics() -> Response:

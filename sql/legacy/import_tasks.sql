@@ -98,7 +98,7 @@ WHERE verdict IN ('copied', 'updated')
 ORDER BY user_id, id
 ON CONFLICT (user_id, id) DO UPDATE
 SET title = excluded.title, description = excluded.description, completed = excluded.completed,
-    created_at = excluded.created_at, updated_at = excluded.updated_at, version = tasks.version + 1;
+    created_at = excluded.created_at, updated_at = excluded.updated_at;
 
 INSERT INTO imported_tasks (user_id, id, content)
 SELECT user_id, id, content

@@ -11,11 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.process.test_upgrade import next_release
-from tests.support.client import Answer, Client, application, in_process
+from tests.support.client import Client, Response, application, in_process
 from tests.support.load import waiting
-from tests.support.server import Service, wait_until
-from todo_api.statements import Statement
+from tests.support.server import Service, next_release, wait_until
 
 HEADERS = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "
 BODY = (
@@ -74,7 +72,7 @@ def test_many_requests_for_locked_rows_stop_nobody(
         ThreadPoolExecutor(40) as threads,
     ):
         other.execute("SELECT FROM tasks WHERE user_id = ANY (%s) FOR UPDATE", [[actor.user_id for actor in actors]])
-        stuck: list[Future[Answer]] = []
+        stuck: list[Future[Response]] = []
 
         def both_are_full(more: int = 1) -> bool:
             for actor, task in zip(actors * more, created * more, strict=True):  # nobody says which worker gets how many
@@ -136,8 +134,8 @@ def held(service: Service, connection: socket.socket) -> bool:
 def test_many_slow_lists_of_one_user_stop_nobody(database_url: str) -> None:
     with application(database_url) as app:
         alice, bob = Client(in_process(app), f"alice-{uuid.uuid4()}"), Client(in_process(app), f"bob-{uuid.uuid4()}")
-        app.extensions["statements"]["list_tasks"] = Statement(
-            b"slow", b"SELECT '[]', $1, null FROM (SELECT pg_advisory_xact_lock_shared(1)) AS done", ["user_id"]
+        app.extensions["statements"]["list_tasks"] = (
+            b"SELECT '[]', %(user_id)s, null FROM (SELECT pg_advisory_xact_lock_shared(1)) AS done"
         )
         with (
             psycopg.connect(database_url) as other,

@@ -15,18 +15,18 @@ import jwt
 from flask import Flask
 from werkzeug.datastructures import Headers
 
+from dev.server import ORIGIN, SECRET
 from todo_api import create_app
 from todo_api.config import Config
 
-SECRET = "a-secret-for-tests-of-more-than-32-bytes"
-ORIGIN = "http://localhost:3000"
+__all__ = ["ORIGIN", "SECRET"]  # imported here for the tests
 UNSET: Any = object()
 
-Send = Callable[[str, str, dict[str, str], "bytes | None"], "Answer"]
+Send = Callable[[str, str, dict[str, str], "bytes | None"], "Response"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     headers: Headers
     body: bytes
@@ -34,6 +34,9 @@ class Answer:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+Answer = Response  # the former name; remove it once no test uses it
 
 
 def config(database_url: str, **env: str) -> Config:
@@ -53,9 +56,9 @@ def application(database_url: str, **env: str) -> Iterator[Flask]:
 
 
 def in_process(app: Flask) -> Send:
-    def send(method: str, path: str, headers: dict[str, str], body: bytes | None) -> Answer:
+    def send(method: str, path: str, headers: dict[str, str], body: bytes | None) -> Response:
         response = app.test_client().open(path, method=method, headers=headers, data=body)
-        return Answer(response.status_code, Headers(response.headers), response.data)
+        return Response(response.status_code, Headers(response.headers), response.data)
 
     return send
 
@@ -63,12 +66,12 @@ def in_process(app: Flask) -> Send:
 def over_http(port: int, timeout: float = 30) -> Send:
     """Each request on a connection of its own."""
 
-    def send(method: str, path: str, headers: dict[str, str], body: bytes | None) -> Answer:
+    def send(method: str, path: str, headers: dict[str, str], body: bytes | None) -> Response:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         try:
             connection.request(method, path, body, headers)
             response = connection.getresponse()
-            return Answer(response.status, Headers(response.getheaders()), response.read())
+            return Response(response.status, Headers(response.getheaders()), response.read())
         finally:
             connection.close()
 
@@ -92,7 +95,7 @@ class Client:
 
     def call(
         self, method: str, path: object = "", body: Any = UNSET, *, of: Client | None = None, headers: Mapping[str, str] = {}
-    ) -> Answer:
+    ) -> Response:
         """`body` is sent as JSON, bytes as they are; `of` puts another user into the path; a header of "" is left out."""
         raw = None if body is UNSET else body if isinstance(body, bytes) else json.dumps(body).encode()
         kind = {} if raw is None else {"Content-Type": "application/json"}

@@ -88,7 +88,7 @@ def waiting(sql: psycopg.Connection, text: str = "") -> int:
     return int(count)
 
 
-def locked(sql: psycopg.Connection, text: str = "/* toggle_task */") -> bool:
+def locked(sql: psycopg.Connection, text: str = "/* update_task */") -> bool:
     """Whether a statement with this text in it waits for a lock; by default a toggle for its row."""
     return waiting(sql, text) > 0
 

@@ -1,0 +1,73 @@
+"""Entity tags of tasks and lists (RFC 9110, sections 8.8.3 and 13.1).
+
+A tag is a fingerprint of the Task schema and a version from the database. So it also changes when a release changes the JSON.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from flask import Flask, Response, current_app, request
+
+from todo_api.config import Config
+from todo_api.validation import DOCUMENT
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def init_app(app: Flask, _: Config) -> None:
+    app.extensions["task_fingerprint"] = fingerprint(json.loads(DOCUMENT.read_bytes())["components"]["schemas"]["Task"])
+
+
+def fingerprint(schema: object) -> str:
+    """Eight hexadecimal digits that depend on the whole schema."""
+    return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def etag(version: object) -> str:
+    """The ETag header for a version: of a task the microseconds of `updated_at` since 1970, of a list a hash."""
+    return f'"{current_app.extensions["task_fingerprint"]}-{version}"'
+
+
+def if_match() -> str:
+    """The versions that the client expects, separated by commas, or "*" for any.
+
+    Besides an ETag, the header may hold the `updated_at` of a task as a tag. Weak tags match nothing.
+    """
+    if "If-Match" not in request.headers or request.if_match.star_tag:
+        return "*"
+    return _versions(request.if_match.as_set())
+
+
+def if_none_match() -> str:
+    """The versions that the client has, separated by commas, or "*" for any. Weak tags count too."""
+    if "If-None-Match" not in request.headers:
+        return ""
+    return "*" if request.if_none_match.star_tag else _versions(request.if_none_match.as_set(include_weak=True))
+
+
+def cacheable(response: Response) -> Response:
+    """Let the client keep the response and revalidate it; 304 if its tag is still current."""
+    response.headers["Cache-Control"] = "private, no-cache"
+    if "If-None-Match" in request.headers and request.if_none_match.contains_weak(str(response.get_etag()[0])):
+        response.status_code = 304  # werkzeug then leaves out the body and the headers that describe it
+    return response
+
+
+def _versions(tags: Iterable[str | None]) -> str:
+    versions = []
+    for tag in filter(None, tags):  # werkzeug has None for the empty tag
+        fingerprint, _, version = tag.partition("-")
+        if fingerprint == current_app.extensions["task_fingerprint"] and version.isalnum():
+            versions.append(version)
+        elif microseconds := _microseconds(tag):
+            versions.append(str(microseconds))
+    return ",".join(versions)
+
+
+def _microseconds(time: str) -> int | None:
+    try:
+        return (datetime.fromisoformat(time) - EPOCH) // timedelta(microseconds=1)
+    except (ValueError, TypeError):  # not a time, or a time without an offset
+        return None
