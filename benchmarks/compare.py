@@ -29,7 +29,7 @@ from benchmarks.database import database, server
 from dev.postgres import die_with_parent
 from tests.support.client import ORIGIN, SECRET, Client
 from tests.support.server import ROOT, Service, free_port
-from todo_api.tokens import sign
+from todo_api.tokens import make_token
 
 CONNECTIONS = 50
 USERS = 50
@@ -121,7 +121,9 @@ def fill(url: str) -> dict[str, list[Any]]:
         conn.execute("VACUUM ANALYZE tasks")
         ids = {user: ids for user, *ids in conn.execute("SELECT user_id, array_agg(id ORDER BY id) FROM tasks GROUP BY user_id")}
     kinds = {kind: [f"{kind}{number}" for number in range(1, USERS + 1)] for kind in ("new", "short", "long", "doomed")}
-    return {kind: [(user, sign(user, SECRET, 24 * 60), *ids.get(user, [[]])) for user in users] for kind, users in kinds.items()}
+    return {
+        kind: [(user, make_token(user, SECRET, 24 * 60), *ids.get(user, [[]])) for user in users] for kind, users in kinds.items()
+    }
 
 
 def measure(server: Server, job: dict[str, Any]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Identifier
 from tests.support.client import ORIGIN, SECRET, UNSET, Client, application, config, in_process
 from todo_api import create_app
 from todo_api.migrations import migrate
-from todo_api.tokens import sign
+from todo_api.tokens import make_token
 
 CALLS: list[tuple[str, str, Any]] = [
     ("GET", "", UNSET),
@@ -52,7 +52,9 @@ def test_no_token_or_owner_no_database(method: str, path: str, body: Any) -> Non
     client = app.test_client()
     path = f"/api/alice/tasks/{path.format(id=1)}"
     assert client.open(path, method=method).status_code == 401
-    assert client.open(path, method=method, headers={"Authorization": f"Bearer {sign('bob', SECRET, 1)}"}).status_code == 403
+    assert (
+        client.open(path, method=method, headers={"Authorization": f"Bearer {make_token('bob', SECRET, 1)}"}).status_code == 403
+    )
     assert app.extensions["pool"].closed
 
 
@@ -207,7 +209,7 @@ def test_a_server_that_became_a_standby_is_a_503_and_left_at_once(empty_database
 
 def test_a_lost_database_is_a_503(alice: Client, caplog: pytest.LogCaptureFixture) -> None:
     with application(NO_DATABASE) as app:
-        headers = {"Authorization": "Bearer " + sign("alice", SECRET, minutes=1), "Origin": ORIGIN}
+        headers = {"Authorization": "Bearer " + make_token("alice", SECRET, minutes=1), "Origin": ORIGIN}
         response = app.test_client().get("/api/alice/tasks", headers=headers)
     assert (response.status_code, response.json) == (503, {"detail": "Service temporarily unavailable"})
     assert int(response.headers["Retry-After"]) >= 1
