@@ -16,7 +16,7 @@ from tests.support.load import every_operation
 from tests.support.statements import BOUND, FILES, execute, parameters
 from todo_api.migrations import migrate
 from todo_api.pool import SETTINGS
-from todo_api.statements import SQL
+from todo_api.statements import SQL, statement
 
 MIGRATIONS = sorted((SQL / "migrations").glob("*.sql"))
 UPDATE, INSERT, DELETE = "2", "3", "4"  # CmdType

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.support.client import Answer, Client
-from tests.test_sql import execute
+from tests.support.statements import execute
 from todo_api.statements import SQL
 
 
