@@ -49,7 +49,7 @@ def test_two_hundred_slow_clients_stop_nobody(alice: Client, dribblers: list[soc
             connection.recv(1)
 
 
-def test_a_slow_request_is_answered_at_its_end(alice: Client, dribblers: list[socket.socket]) -> None:
+def test_a_slow_request_is_answered_at_its_end(dribblers: list[socket.socket]) -> None:
     first = dribblers[0]
     first.sendall(b'"title": "x"}\r\n\r\n')
     assert first.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 201")
