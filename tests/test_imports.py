@@ -15,6 +15,7 @@ ALLOWED = {
     "errors": {"config"},
     "headers": {"config"},
     "health": {"config", "db", "headers", "validation"},
+    "master": {"config", "migrations", "worker"},
     "metrics": {"config", "pool"},
     "migrations": {"pool", "statements"},
     "pool": {"config", "statements"},
