@@ -16,6 +16,7 @@ ALLOWED = {
     "etags": {"config", "validation"},
     "headers": {"config"},
     "health": {"config", "db", "etags", "validation"},
+    "master": {"config", "migrations", "worker"},
     "metrics": {"config", "pool"},
     "migrations": {"connection", "statements"},
     "pool": {"config", "connection"},
