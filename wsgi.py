@@ -1,9 +1,13 @@
 """For WSGI servers: the application, on a database whose schema is up to date.
 
-gunicorn imports this once, in its master. Servers that import it in each process are fine too: one after the other migrates.
+gunicorn imports this once, in its master. Other servers may import it in each process: they migrate one after the other.
 """
 
-from todo_api import create_app, migrations
+import os
 
-app = create_app()
-migrations.migrate(app.extensions["pool"].conninfo)
+from todo_api import create_app, startup
+from todo_api.config import Config
+
+config = Config.from_env(os.environ)
+app = create_app(config)
+startup.prepare(app, config)

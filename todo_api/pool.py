@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from threading import Semaphore
-from typing import Any
+from typing import Any, Self
 from weakref import WeakValueDictionary
 
 import psycopg
@@ -13,6 +13,7 @@ from psycopg.pq import TransactionStatus
 from psycopg_pool import ConnectionPool, TooManyRequests
 
 from todo_api.config import Config
+from todo_api.outage import remember_connect_error
 
 POOL_TIMEOUT = 3  # seconds to wait for a free connection
 DEADLINE = 11  # seconds to wait for the server; statement_timeout ends a statement before that where it can be set
@@ -37,6 +38,11 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     deadline: float = DEADLINE
     prepares = False
     created = last_used = 0.0
+
+    @classmethod
+    @remember_connect_error()
+    def connect(cls, *args: Any, **kwargs: Any) -> Self:
+        return super().connect(*args, **kwargs)
 
     def fetch_row(self, query: bytes, values: Mapping[str, str]) -> tuple[Any, ...] | None:
         """Run the statement and return its first row, or None if there is none."""
@@ -93,14 +99,15 @@ class Pool(ConnectionPool[Connection]):
             open=False,
         )
 
+    @remember_connect_error()
     def configure(self, conn: Connection) -> None:
         """Set time limits and prepare statements, unless a transaction pooler is in between.
 
-        A pooler is recognized by the process id that it makes up. Behind it, settings and prepared statements would reach other
-        clients: a client could run our DELETE under the name of its own SELECT.
+        Behind a pooler, settings and prepared statements would reach other clients: a client could run our DELETE under the name
+        of its own SELECT.
         """
         conn.created = conn.last_used = time.monotonic()
-        direct = conn.execute("SELECT pg_backend_pid()").fetchone() == (conn.info.backend_pid,)
+        direct = is_direct(conn)
         if direct:
             conn.execute(SETTINGS)
         conn.prepares = self.prepare == "on" or (self.prepare == "auto" and direct)
@@ -167,3 +174,8 @@ class Pool(ConnectionPool[Connection]):
         now = time.monotonic()
         self.slow_users = {user: until for user, until in self.slow_users.items() if until > now}
         self.slow_users[user_id] = now + SLOW_USER_SECONDS
+
+
+def is_direct(conn: Connection) -> bool:
+    """Whether the connection leads to PostgreSQL itself: a transaction pooler makes up the process id."""
+    return conn.execute("SELECT pg_backend_pid()").fetchone() == (conn.info.backend_pid,)
