@@ -10,4 +10,4 @@ from todo_api.config import Config
 
 config = Config.from_env(os.environ)
 app = create_app(config)
-startup.prepare(app, config)
+startup.prepare(config)

@@ -5,7 +5,7 @@ import traceback
 from typing import Any
 
 import psycopg
-from flask import Flask, g, request
+from flask import Flask, current_app, g, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, InternalServerError
 
@@ -16,26 +16,20 @@ log = logging.getLogger(__name__)
 
 
 def init_app(app: Flask, config: Config) -> None:
-    outage = app.extensions["outage"] = Outage(config.database_url)
-
-    def database_error(error: psycopg.Error) -> ResponseReturnValue:
-        """The database is unreachable or too slow, or no connection is free. psycopg_pool's errors are OperationalErrors."""
-        pool = app.extensions["pool"]
-        outage.record_failure(error, len(pool.in_use), pool.max_size)
-        return {"detail": "Service temporarily unavailable"}, 503, {"Retry-After": "1"}
-
-    @app.after_request
-    def database_answered(response: Any) -> Any:
-        if outage.began and "database_seconds" in g and response.status_code < 500:
-            outage.end()
-        return response
-
+    app.extensions["outage"] = Outage(config.database_url)
     app.register_error_handler(HTTPException, http_error)
     app.register_error_handler(InternalServerError, server_error)
     app.register_error_handler(psycopg.OperationalError, database_error)
     app.register_error_handler(psycopg.InterfaceError, database_error)
     app.register_error_handler(psycopg.InternalError, database_error)  # Citus has one when a commit fails on a worker node
     app.register_error_handler(Exception, unhandled_error)
+
+
+def database_error(error: psycopg.Error) -> ResponseReturnValue:
+    """The database is unreachable or too slow, or no connection is free. psycopg_pool's errors are OperationalErrors."""
+    pool = current_app.extensions["pool"]
+    current_app.extensions["outage"].record_failure(error, len(pool.in_use), pool.max_size)
+    return {"detail": "Service temporarily unavailable"}, 503, {"Retry-After": "1"}
 
 
 def http_error(error: HTTPException) -> ResponseReturnValue:

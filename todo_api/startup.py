@@ -5,17 +5,16 @@ import platform
 from dataclasses import fields
 
 import psycopg
-from flask import Flask
 from psycopg.conninfo import conninfo_to_dict
 
-from todo_api import migrations
+from todo_api import __version__, migrations
 from todo_api.config import Config
-from todo_api.pool import Connection, is_direct
+from todo_api.connection import Connection
 
 log = logging.getLogger(__name__)
 
 
-def prepare(app: Flask, config: Config) -> None:
+def prepare(config: Config) -> None:
     """Migrate the database and log one record, which holds no secret.
 
     Raises:
@@ -24,13 +23,14 @@ def prepare(app: Flask, config: Config) -> None:
     applied = migrations.migrate(config.database_url)
     options = conninfo_to_dict(config.database_url)
     with Connection.connect(config.database_url, autocommit=True) as conn:
+        conn.configure(config.prepare)
         (count,) = conn.execute("SELECT count(*) FROM schema_migrations").fetchone() or (0,)
         database = {
             **{name: options.get(name) for name in ("host", "port", "dbname", "user")},
             "postgresql": conn.info.parameter_status("server_version"),
-            "connection": "direct" if is_direct(conn) else "pooler",
+            "connection": "direct" if conn.direct else "pooler",
         }
     settings = {each.metadata["variable"]: getattr(config, each.name) for each in fields(config) if each.repr}
-    versions = {"version": app.config["VERSION"], "python": platform.python_version(), "psycopg": psycopg.__version__}
+    versions = {"version": __version__, "python": platform.python_version(), "psycopg": psycopg.__version__}
     migrated = {"migrations_applied_now": applied, "migrations_total": count}
     log.info("todo_api starts", extra={**versions, "database": database, **migrated, "settings": settings})
