@@ -5,7 +5,7 @@ import uuid
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 
 from tests.support.client import ORIGIN, SECRET, UNSET, Client, application, config, in_process
 from todo_api import create_app
@@ -207,3 +207,18 @@ def test_a_lost_database_is_a_503() -> None:
     assert (response.status_code, response.json) == (503, {"detail": "Service temporarily unavailable"})
     assert int(response.headers["Retry-After"]) >= 1
     assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+def test_a_hook_that_fails_after_the_view_is_an_ordinary_500(database_url: str) -> None:
+    with application(database_url) as app:
+
+        @app.after_request
+        def fail(response: Response) -> Response:
+            if response.status_code == 200:
+                raise ValueError("hunter2")
+            return response
+
+        answer = in_process(app)("GET", "/health", {"Origin": ORIGIN}, None)
+    assert (answer.status, answer.json) == (500, {"detail": "Internal server error"})
+    assert answer.headers["X-Request-Id"]
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN

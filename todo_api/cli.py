@@ -1,4 +1,4 @@
-"""`flask migrate` and `flask token`."""
+"""The commands `flask migrate`, `flask token` and `flask version`."""
 
 import click
 from flask import Flask
@@ -20,3 +20,8 @@ def init_app(app: Flask, config: Config) -> None:
     def token(user: str, minutes: int) -> None:
         """Print an HS256 token for a user."""
         click.echo(tokens.make_token(user, config.secret, minutes))
+
+    @app.cli.command()
+    def version() -> None:
+        """Print the version of the service."""
+        click.echo(f"todo_api {app.config['VERSION']}")

@@ -2,7 +2,7 @@
 
 import datetime
 
-from flask import Blueprint, Flask, Response, jsonify
+from flask import Blueprint, Flask, Response, current_app, jsonify
 
 from todo_api import db, validation
 from todo_api.config import Config
@@ -23,7 +23,9 @@ def init_app(app: Flask, config: Config) -> None:
 @bp.get("/health")
 def health() -> Response:
     """The process lives; the database is not asked."""
-    return jsonify(status="healthy", timestamp=datetime.datetime.now(datetime.UTC).isoformat())
+    return jsonify(
+        status="healthy", version=current_app.config["VERSION"], timestamp=datetime.datetime.now(datetime.UTC).isoformat()
+    )
 
 
 @bp.get("/ready")

@@ -20,7 +20,7 @@ from flask import Flask
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
-from todo_api import migrations
+from todo_api import startup
 from todo_api.config import Config
 from todo_api.worker import ENVIRONMENT
 
@@ -58,7 +58,7 @@ def start(_: Arbiter, __: int, workers_before: int | None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     if configs[0].metrics:
         _prepare_metrics_folder()
-    migrations.migrate(configs[0].database_url)
+    startup.prepare(configs[0])
 
 
 def _prepare_metrics_folder() -> None:
