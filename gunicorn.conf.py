@@ -59,7 +59,7 @@ secure_scheme_headers: dict[str, str] = {}
 forwarder_headers = ""
 limit_request_line = 8190  # bytes, the most there is: the longest valid user_id and search take 5,500
 logger_class = ServerLogger
-loglevel = "debug" if settings.debug else "info"
+loglevel = settings.log_level or ("debug" if settings.debug else "info")
 
 
 def when_ready(_: Arbiter) -> None:

@@ -84,6 +84,7 @@ class Config:
         "CORS_ALLOW_LOCALHOST", _flag, False
     )  # for development: every port of localhost and 127.0.0.1
     debug: bool = setting("DEBUG", _flag, False)
+    log_level: str = setting("LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "")  # by default info; with DEBUG, debug
     access_log: bool = setting("ACCESS_LOG", _flag, False)  # a record of each request
     metrics: bool = setting("METRICS", _flag, False)  # numbers for Prometheus at /metrics
     bind: str = setting("PORT", _everywhere, "127.0.0.1:8000")  # address and port of the server

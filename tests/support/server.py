@@ -65,6 +65,7 @@ class Service:
             "BETTER_AUTH_ISSUER": "",
             "BETTER_AUTH_AUDIENCE": "",
             "DEBUG": "",
+            "LOG_LEVEL": "",
             "ACCESS_LOG": "",
             "METRICS": "",
             "PORT": "",
