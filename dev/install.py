@@ -21,6 +21,7 @@ def main(folder: str, requirements: str) -> None:
             importlib.import_module(module)
         except ImportError:
             raise SystemExit(NO_VENV.format(f"{module} module")) from None
+    print(f"Creating the virtual environment {folder} ...", flush=True)
     _run([sys.executable, "-m", "venv", folder])
     python = str(Path(folder, "bin", "python"))
     # pip's progress goes to stdout. Warnings and errors go to stderr, which is shown in one line if pip fails.

