@@ -37,7 +37,7 @@ class Demo:
         self.output = folder.parent / f"output-{self.port}"
         # The folder uses the virtual environment of the tests, so that nothing has to be installed.
         self.make = [str(shutil.which("make")), f"PORT={self.port}", "VENV=.venv", "--old-file=.venv/demo-installed"]
-        self.env = {**os.environ, **dict.fromkeys((*SETTINGS, *MAKE), ""), **env}
+        self.env = {name: value for name, value in os.environ.items() if name not in (*SETTINGS, *MAKE)} | env
 
     def __enter__(self) -> Self:
         with self.output.open("w") as output:
@@ -234,9 +234,8 @@ def test_pages_on_every_port_of_this_machine_may_call_it(clone: Path) -> None:
 def test_on_a_terminal_it_prints_readable_lines(clone: Path) -> None:
     screen, terminal = pty.openpty()
     demo = Demo(clone, TERM="xterm")
-    process = subprocess.Popen(
-        [*demo.make, "run"], cwd=clone, env=demo.env, stdout=terminal, stderr=terminal, start_new_session=True
-    )
+    command = [*demo.make, "run"]
+    process = subprocess.Popen(command, cwd=clone, env=demo.env, stdout=terminal, stderr=terminal, start_new_session=True)
     os.close(terminal)
     try:
         text = b""
@@ -262,14 +261,13 @@ def test_a_second_one_says_where_the_first_runs_and_how_to_stop_it(clone: Path) 
 def test_it_starts_again_after_a_kill(clone: Path) -> None:
     with Demo(clone) as demo:
         task = demo.alice().create()
-        server, folder = demo.server(), demo.socket
+        server = demo.server()
         os.kill(server, signal.SIGSTOP)  # it cannot react to the end of the demo
         os.killpg(demo.process.pid, signal.SIGKILL)
         os.kill(server, signal.SIGCONT)
     with Demo(clone, demo.port) as demo:
         assert demo.server() != server
         assert demo.alice().list() == [task]
-        assert not folder.exists()
         demo.process.terminate()
         assert demo.ends()
 
