@@ -21,7 +21,7 @@ import psycopg
 from benchmarks.compare import progress
 from benchmarks.database import database, server
 from tests.support.client import Client, application, in_process
-from todo_api.pool import SETTINGS, Connection
+from todo_api.connection import SETTINGS, Connection
 from todo_api.statements import SQL, statement
 
 CALLS = 2000

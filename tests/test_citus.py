@@ -13,9 +13,9 @@ import pytest
 from dev.postgres import new_database
 from tests.support.client import Client, application, in_process
 from tests.support.load import every_operation
-from tests.test_sql import BOUND, FILES, execute, parameters
+from tests.support.statements import BOUND, FILES, execute, parameters
+from todo_api.connection import SETTINGS
 from todo_api.migrations import migrate
-from todo_api.pool import SETTINGS
 from todo_api.statements import SQL, statement
 
 MIGRATIONS = sorted((SQL / "migrations").glob("*.sql"))
@@ -95,8 +95,8 @@ class Reader:
         return {name for node in below(part) for name, kind in self.called(node) if kind in kinds}
 
     def complaints(self, file: Path) -> set[str]:
-        names = re.findall(r":.(\w+).", file.read_text())
-        user = {"kind": "PARAM", "paramid": str(names.index("user_id") + 1)} if "user_id" in names else {}
+        names = list(dict.fromkeys(re.findall(rb"%\((\w+)\)s", statement(file))))
+        user = {"kind": "PARAM", "paramid": str(names.index(b"user_id") + 1)} if b"user_id" in names else {}
         queries = [node for node in below(self.tree(file)) if node["kind"] == "QUERY"]
         return {complaint for query in queries for complaint in (*self.loose(query, user), *self.refused(query))}
 

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from tests.support.client import UNSET, Client
-from tests.test_sql import VALUES, execute
+from tests.support.statements import VALUES, execute
 from todo_api.etags import fingerprint
 from todo_api.statements import SQL
 from todo_api.validation import DOCUMENT

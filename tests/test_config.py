@@ -10,6 +10,30 @@ from todo_api.database_url import normalise
 
 GOOD = {"BETTER_AUTH_SECRET": SECRET, "NEON_DATABASE_URL": "postgresql://u:p@h/db", "BETTER_AUTH_URL": "http://localhost:3000"}
 
+BAD_AUTHORITIES = [
+    "http://svc:hunter2@host",
+    "http://svc@host",
+    "http://@host",
+    "http://h:99999",
+    "http://h:0",
+    "http://h:abc",
+    "http://h:-1",
+    "http://h:1:2",
+    "http://[::1",
+    "http://[::g]",
+    "http://:80",
+    "http://",
+    "http://h h",
+    "http://a..b",
+    "http://.",
+    "http://h\\evil",
+    'http://h"x',
+    "http://*.example.com",
+    "http://häuser.example",
+    "//h",
+    "h:80",
+]
+
 
 def message(**env: str) -> str:
     with pytest.raises(SystemExit) as ended:
@@ -18,7 +42,7 @@ def message(**env: str) -> str:
     return str(ended.value)
 
 
-def test_it_works() -> None:
+def test_defaults() -> None:
     config = Config.from_env(GOOD)
     assert config.origins == ("http://localhost:3000",)
     assert config.jwks_url == "http://localhost:3000/api/auth/jwks"
@@ -59,7 +83,18 @@ def test_all_problems_are_named_at_once() -> None:
         ("BETTER_AUTH_URL", "https://app.example.com?", "origins"),
         ("BETTER_AUTH_URL", "https://*.example.com", "origins"),
         ("BETTER_AUTH_URL", "https://secret.example.com,", "origins"),
+        ("BETTER_AUTH_URL", "https://app.example.com#", "origins"),
+        ("BETTER_AUTH_URL", "https://app.example.com,ftp://b.example", "origins"),
+        *(("BETTER_AUTH_URL", url, "origins") for url in BAD_AUTHORITIES),
+        *(("BETTER_AUTH_JWKS_URL", f"{url}/x", "with a host and a path") for url in BAD_AUTHORITIES),
+        ("BETTER_AUTH_JWKS_URL", "http://?/x", "with a host and a path"),
+        ("BETTER_AUTH_JWKS_URL", "https://h/a b", "without a user name, password or space"),
+        ("BETTER_AUTH_JWKS_URL", "https://h/a\tb", "without a user name, password or space"),
+        ("BETTER_AUTH_JWKS_URL", "https://h/ä", "http:// or https://"),
+        ("BETTER_AUTH_JWKS_URL", "https://auth.example.com", "a path"),
         ("BETTER_AUTH_JWKS_URL", "file:///etc/passwd", "http"),
+        ("BETTER_AUTH_SECRET", "\udcff" * 40, "is not valid UTF-8"),
+        ("NEON_DATABASE_URL", "postgresql://u:\udcff@h/db", "is not valid UTF-8"),
         ("DEBUG", "yes please", "true or false or 1 or 0"),
         ("ACCESS_LOG", "on", "true or false or 1 or 0"),
         ("METRICS", "/metrics", "true or false or 1 or 0"),
@@ -78,6 +113,37 @@ def test_a_malformed_variable_is_named_without_its_value(name: str, value: str, 
     assert value not in text
 
 
+@pytest.mark.parametrize("value", [f"{SECRET}\n", f" {SECRET}", f"{SECRET}\r\n", f"\t{SECRET} "])
+@pytest.mark.parametrize(
+    ("name", "field"), [("BETTER_AUTH_SECRET", "secret"), ("BETTER_AUTH_SECRET_PREVIOUS", "previous_secret")]
+)
+def test_a_secret_is_used_exactly_as_given(name: str, field: str, value: str) -> None:
+    assert getattr(Config.from_env({**GOOD, name: value}), field) == value
+
+
+def test_white_space_around_other_settings_does_not_matter() -> None:
+    spaced = {name: f" {value}\n" for name, value in GOOD.items() if name != "BETTER_AUTH_SECRET"}
+    more = {"BETTER_AUTH_JWKS_URL": " https://h/keys\n", "BETTER_AUTH_ISSUER": " i\n", "DEBUG": " true\n", "PORT": " 80\n"}
+    config = Config.from_env({**GOOD, **spaced, **more})
+    assert config.origins == ("http://localhost:3000",)
+    assert (config.jwks_url, config.issuer, config.debug, config.bind) == ("https://h/keys", "i", True, "0.0.0.0:80")
+    assert config.database_url == "postgresql://u:p@h/db?connect_timeout=5"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "HTTPS://auth.example.com/api/auth/jwks",
+        "http://auth_server:3000/keys?realm=todo&x=%20",
+        "http://[::1]:3000/keys",
+        "http://10.0.0.1/",
+        "https://auth.example.com./keys",
+    ],
+)
+def test_jwks_urls_that_are_accepted(url: str) -> None:
+    assert Config.from_env({**GOOD, "BETTER_AUTH_JWKS_URL": url}).jwks_url == url
+
+
 def test_a_secret_counts_in_bytes() -> None:
     assert Config.from_env({**GOOD, "BETTER_AUTH_SECRET": "ü" * 16}).secret == "ü" * 16
 
@@ -85,25 +151,25 @@ def test_a_secret_counts_in_bytes() -> None:
 @pytest.mark.parametrize(
     ("env", "bind"), [({}, "127.0.0.1:8000"), ({"PORT": " "}, "127.0.0.1:8000"), ({"PORT": "10000"}, "0.0.0.0:10000")]
 )
-def test_a_platforms_port_is_open_to_its_network(env: dict[str, str], bind: str) -> None:
+def test_with_port_it_listens_on_all_addresses(env: dict[str, str], bind: str) -> None:
     assert Config.from_env({**GOOD, **env}).bind == bind
 
 
 def test_origins_are_normalised() -> None:
-    urls = "https://App.Example.com/, http://127.0.0.1:3000 ,http://[::1]:3000,https://a.example:443,http://b.example:80"
+    urls = "HTTPS://App.Example.com/, http://127.0.0.1:3000 ,http://[::1]:3000,https://a.example:443,http://b.example:80"
     config = Config.from_env({**GOOD, "BETTER_AUTH_URL": urls})
     assert config.origins[:3] == ("https://app.example.com", "http://127.0.0.1:3000", "http://[::1]:3000")
     assert config.origins[3:] == ("https://a.example", "http://b.example")
 
 
 @pytest.mark.parametrize(("value", "expected"), [("true", True), ("True", True), ("1", True), ("false", False), ("", False)])
-def test_switches(value: str, expected: bool) -> None:
+def test_flags(value: str, expected: bool) -> None:
     assert Config.from_env({**GOOD, "DEBUG": value}).debug is expected
     assert Config.from_env({**GOOD, "ACCESS_LOG": value}).access_log is expected
     assert Config.from_env({**GOOD, "METRICS": value}).metrics is expected
 
 
-def test_its_repr_holds_no_secret() -> None:
+def test_repr_contains_no_secret() -> None:
     text = repr(
         Config.from_env({**GOOD, "BETTER_AUTH_SECRET_PREVIOUS": SECRET[::-1], "NEON_DATABASE_URL": "postgresql://u:hunter2@h/db"})
     )
@@ -116,6 +182,7 @@ def test_its_repr_holds_no_secret() -> None:
     ("given", "expected"),
     [
         ("postgresql://u:p@h/db", "postgresql://u:p@h/db?connect_timeout=5"),
+        ("POSTGRESQL://u:p@h/db", "postgresql://u:p@h/db?connect_timeout=5"),
         ("postgres://u:p@h/db", "postgresql://u:p@h/db?connect_timeout=5"),
         ("postgresql+asyncpg://u:p@h/db?ssl=require", "postgresql://u:p@h/db?sslmode=require&connect_timeout=5"),
         ("postgresql+psycopg2://u:p@h/db", "postgresql://u:p@h/db?connect_timeout=5"),
@@ -137,7 +204,7 @@ def test_its_repr_holds_no_secret() -> None:
         ("postgresql://u@/db?host=/tmp/x&port=5433", "postgresql://u@/db?host=/tmp/x&port=5433&connect_timeout=5"),
     ],
 )
-def test_database_urls_as_users_have_them(given: str, expected: str) -> None:
+def test_database_urls_that_are_accepted(given: str, expected: str) -> None:
     assert normalise(given) == expected
     assert normalise(expected) == expected
 
@@ -153,10 +220,14 @@ def test_database_urls_as_users_have_them(given: str, expected: str) -> None:
         "postgresql://alice:8231/hunter2@127.0.0.1:1/app",
         "postgresql://u:hunter2%zz@h/db",
         "postgresql://u:hunter2@h:port/db",
+        "postgresql://u:hunter2@h:99999/db",
+        "postgresql://u:hunter2@h:0/db",
+        "postgresql://u:hunter2@h1:1,h2:99999/db",
+        "postgresql://u:hunter2@h:٣/db",
         "postgresql://u:hunter2@h/db?sslmode=hunter2",
     ],
 )
-def test_an_unusable_url_is_refused_without_showing_it(url: str) -> None:
+def test_an_unusable_database_url_is_named_without_its_value(url: str) -> None:
     text = message(NEON_DATABASE_URL=url)
     assert "NEON_DATABASE_URL" in text
     assert "hunter2" not in text

@@ -1,10 +1,14 @@
 """Retries of POST."""
 
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from tests.support.client import Answer, Client
+from tests.support.statements import execute
+from todo_api.statements import SQL
 
 
 def post(client: Client, key: str, title: str = "Buy milk") -> Answer:
@@ -88,3 +92,19 @@ def test_a_bad_body_comes_before_a_bad_key(alice: Client, body: bytes, status: i
 def test_a_bad_body_takes_no_key(alice: Client) -> None:
     assert post(alice, "k", "").status == 422
     assert post(alice, "k").status == 201
+
+
+def test_exactly_one_of_many_simultaneous_responses_is_fresh(alice: Client) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        for n in range(50):
+            responses = list(threads.map(lambda _, key=f"k{n}": post(alice, key), range(8)))
+            assert {response.status for response in responses} == {201}
+            assert sum("Idempotency-Replayed" not in response.headers for response in responses) == 1
+            assert len({response.body for response in responses}) == 1
+
+
+def test_a_retry_in_the_same_microsecond_is_a_replay(sql: psycopg.Connection) -> None:
+    values = {"user_id": f"alice-{uuid.uuid4()}", "body": '{"title": "x"}', "idempotency_key": "k"}
+    with sql.transaction():  # in which now() does not change
+        replayed = [execute(sql, SQL / "create_task_once.sql", {**values, "attempt": n}).fetchone() for n in "12"]
+    assert [row and row[3] for row in replayed] == [False, True]

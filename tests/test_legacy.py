@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 
 from tests.support.client import Client, application, in_process
+from tests.support.legacy import TABLE
 from tests.support.psql import psql
 from tests.support.server import wait_until
 from todo_api.migrations import migrate
@@ -20,20 +21,6 @@ from todo_api.statements import SQL
 FILE = SQL / "legacy/import_tasks.sql"
 COMMENTS = "\n".join(line[5:] for line in FILE.read_text().splitlines() if line.startswith("--   "))
 COUNTS = ["read", "copied", "updated", "already here", "changed here", "deleted here", "left out"]
-# What SQLModel 0.0.22 and SQLAlchemy 2.0 create.
-TABLE = """
-CREATE TABLE task (
-    title VARCHAR(200) NOT NULL,
-    description VARCHAR(1000),
-    completed BOOLEAN NOT NULL,
-    id SERIAL NOT NULL,
-    user_id VARCHAR NOT NULL,
-    created_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
-    updated_at TIMESTAMP WITHOUT TIME ZONE NOT NULL,
-    PRIMARY KEY (id)
-);
-CREATE INDEX ix_task_user_id ON task (user_id);
-"""
 # SQLModel 0.0.14 sets no lengths, and a table of people with psql no limits at all.
 LOOSE = """
 ALTER TABLE task ALTER id TYPE bigint, ALTER title TYPE varchar, ALTER title DROP NOT NULL, ALTER description TYPE varchar,

@@ -7,9 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.process.test_pooler import PgBouncer
 from tests.support.client import Client, application, in_process
 from tests.support.load import every_operation
+from tests.support.pgbouncer import PgBouncer
 from todo_api import migrations
 from todo_api.migrations import migrate
 from todo_api.pool import Pool
@@ -25,13 +25,20 @@ def test_it_works(empty_database: str) -> None:
 
 
 @pytest.fixture
-def with_an_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
-    """The names of the migrations, and of one that needs to be outside of a transaction."""
-    shutil.copytree(SQL / "migrations", tmp_path / "migrations")
-    index = "CREATE INDEX CONCURRENTLY tasks_title ON tasks (user_id, title)"
-    (tmp_path / "migrations/9001_index.sql").write_text(f"-- No transaction\n{index};\nCOMMENT ON INDEX tasks_title IS 'x';\n")
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The empty folder that migrate() reads instead of `sql/migrations/`."""
     monkeypatch.setattr(migrations, "SQL", tmp_path)
-    return sorted(path.stem for path in (tmp_path / "migrations").iterdir())
+    (tmp_path / "migrations").mkdir()
+    return tmp_path / "migrations"
+
+
+@pytest.fixture
+def with_an_index(folder: Path) -> list[str]:
+    """The names of the service's migrations and of one more, which cannot run in a transaction."""
+    shutil.copytree(SQL / "migrations", folder, dirs_exist_ok=True)
+    index = "CREATE INDEX CONCURRENTLY tasks_title ON tasks (user_id, title)"
+    (folder / "9001_index.sql").write_text(f"-- No transaction\n{index};\nCOMMENT ON INDEX tasks_title IS 'x';\n")
+    return sorted(path.stem for path in folder.iterdir())
 
 
 def test_sixteen_at_once_apply_each_file_once(empty_database: str, with_an_index: list[str]) -> None:
@@ -46,15 +53,31 @@ def test_sixteen_at_once_behind_a_pooler_apply_each_file_once(empty_database: st
     assert sorted(chain(*applied)) == with_an_index
 
 
-def test_a_file_that_fails_leaves_nothing_of_itself(empty_database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "migrations").mkdir()
-    (tmp_path / "migrations/0001_good.sql").write_text("CREATE TABLE good (id int);")
-    (tmp_path / "migrations/0002_bad.sql").write_text("CREATE TABLE half (id int); CREATE TABLE bad (id nonsense);")
-    (tmp_path / "migrations/0003_next.sql").write_text("CREATE TABLE next (id int);")
-    monkeypatch.setattr(migrations, "SQL", tmp_path)
-    with pytest.raises(SystemExit) as ended:
+@pytest.mark.parametrize("head", ["", "-- No transaction\n"], ids=["transaction", "no transaction"])
+def test_statements_run_one_by_one(head: str, empty_database: str, folder: Path) -> None:
+    """`current_query()` is the text that the server received in one message."""
+    texts = [
+        r"""SELECT 'a;b', 'it''s;', '', E'\';', e'\\', E''';\'', date'2026-11-26', 'c:\'""",
+        'SELECT 1 AS "x;""y;", 2 AS cost$',
+        "SELECT $$a;b$$, $x$ $$;' $x$, $x1$;$x$;$x1$",
+        "DO $do$ BEGIN PERFORM 'x;'; END $do$",
+        "SELECT 1 -- it's; not the end\n + 1",
+        "SELECT /* it's; \n $$ not the end */ 1",
+    ]
+    (folder / "0001_table.sql").write_text("CREATE TABLE received (text text)")
+    record = "INSERT INTO received SELECT trim(current_query())"
+    (folder / "0002_statements.sql").write_text(head + "".join(f"{text};\n{record};\n" for text in texts) + "-- the end;")
+    assert migrate(empty_database) == ["0001_table", "0002_statements"]
+    with psycopg.connect(empty_database) as conn:
+        assert conn.execute("SELECT trim(text, E'\n') FROM received").fetchall() == [(record,)] * len(texts)
+
+
+def test_a_file_that_fails_leaves_nothing_of_itself(empty_database: str, folder: Path) -> None:
+    (folder / "0001_good.sql").write_text("CREATE TABLE good (id int);")
+    (folder / "0002_bad.sql").write_text("CREATE TABLE half (id int); CREATE TABLE bad (id nonsense);")
+    (folder / "0003_next.sql").write_text("CREATE TABLE next (id int);")
+    with pytest.raises(SystemExit, match=r"^todo_api cannot apply migration 0002_bad to NEON_DATABASE_URL \(.*nonsense") as ended:
         migrate(empty_database)
-    assert "nonsense" in str(ended.value)
     assert "\n" not in str(ended.value)
     with psycopg.connect(empty_database) as conn:
         tables = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY relname"
@@ -62,15 +85,26 @@ def test_a_file_that_fails_leaves_nothing_of_itself(empty_database: str, monkeyp
         assert conn.execute("SELECT version FROM schema_migrations").fetchall() == [("0001_good",)]
 
 
-def test_a_lock_that_is_never_free_ends_it(
+def test_a_lock_that_never_becomes_free_ends_the_start(
     empty_database: str, with_an_index: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrations, "PATIENCE", 0)
+    monkeypatch.setattr(migrations, "LOCK_RETRY_SECONDS", 0)
     with psycopg.connect(empty_database) as conn:
         conn.execute("SELECT pg_advisory_xact_lock(%s)", [migrations.LOCK])
         with pytest.raises(SystemExit, match="lock timeout"):
             migrate(empty_database)
     assert migrate(empty_database) == with_an_index
+
+
+@pytest.mark.parametrize("limit", ["idle_in_transaction_session_timeout", "transaction_timeout"])
+def test_a_long_migration_outside_of_a_transaction_is_recorded(limit: str, empty_database: str, folder: Path) -> None:
+    (folder / "0001_slow.sql").write_text("-- No transaction\nSELECT pg_sleep(0.5); SELECT pg_sleep(0.5); SELECT pg_sleep(0.5);")
+    with psycopg.connect(empty_database) as conn:
+        if not conn.execute("SELECT 1 FROM pg_settings WHERE name = %s", [limit]).fetchone():
+            pytest.skip(f"{limit} needs PostgreSQL 17")
+        conn.execute(f"ALTER DATABASE {conn.info.dbname} SET {limit} = '1s'")
+    assert migrate(empty_database) == ["0001_slow"]
+    assert migrate(empty_database) == []
 
 
 def test_a_newer_schema_is_left_alone(empty_database: str) -> None:

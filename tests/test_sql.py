@@ -10,34 +10,11 @@ import pytest
 
 from tests.support.client import Client
 from tests.support.psql import check_head, psql
-from todo_api.pool import SETTINGS, Connection
+from tests.support.statements import BOUND, FILES, VALUES, execute, parameters
+from todo_api.connection import SETTINGS, Connection
 from todo_api.statements import SQL, statement
 
-FILES = sorted(SQL.glob("*.sql"))
-BOUND = [file for file in FILES if file.stem != "ready"]
-VALUES = {
-    "user_id": "alice",
-    "task_id": "1",
-    "body": '{"title": "x"}',
-    "if_match": "*",
-    "flip": "false",
-    "attempt": "1",
-    "idempotency_key": "k",
-    "status": "all",
-    "search": "",
-    "sort": "title",
-    "order": "asc",
-    "after": "",
-    "offset": "0",
-    "limit": "",
-    "if_none_match": "",
-}
-
 LIST = {name: VALUES[name] for name in ("status", "search", "after", "offset", "limit", "if_none_match")}
-
-
-def parameters(file: Path) -> dict[str, str]:
-    return {name: VALUES[name] for name in re.findall(r":'(\w+)'", file.read_text())}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -68,13 +45,6 @@ def test_the_lists_filter_and_answer_alike(file: Path) -> None:
     shared = r"      AND \(:'status'.*\n      AND \((?:\n.*)+?\n      \)\n|    OFFSET(?:.*\n)+"
     assert re.findall(shared, file.read_text()) == re.findall(shared, (SQL / "list_tasks.sql").read_text())
     assert len(re.findall(shared, file.read_text())) == 2
-
-
-def execute(
-    conn: psycopg.Connection, file: Path, values: dict[str, str], before: bytes = b"", *, prepare: bool = False
-) -> psycopg.Cursor:
-    """Run the statement in a cursor, with something in front of it."""
-    return conn.execute(before + statement(file), values, prepare=prepare)
 
 
 def plan(sql: psycopg.Connection, file: Path, values: dict[str, str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Database URLs as users have them, made into what libpq understands."""
+"""Converts database URLs to the form that libpq accepts."""
 
 import re
 
@@ -9,21 +9,21 @@ from psycopg.pq import Conninfo
 KNOWN = {option.keyword.decode() for option in Conninfo.get_defaults()}
 SSLMODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 ASYNCPG_SSL = {"true": "require", "on": "require", "1": "require", "false": "disable", "off": "disable", "0": "disable"}
-CONNECT_TIMEOUT, NEON_CONNECT_TIMEOUT = 5, 10  # seconds; a suspended Neon database takes a moment to wake
+CONNECT_TIMEOUT, NEON_CONNECT_TIMEOUT = 5, 10  # seconds; Neon needs longer to wake up a suspended database
 
 
 def normalise(url: str) -> str:
-    """The URL without what libpq refuses.
+    """Return the URL in libpq's form, with a limit for connecting.
 
-    `postgres://` and SQLAlchemy's `postgresql+driver://` become `postgresql://`, asyncpg's `ssl=` becomes `sslmode=`, parameters
-    of other clients (`pgbouncer=true`, `schema=…`) are dropped, a limit for connecting is added. All else stays as it is, byte by
-    byte: for libpq a `+` is a plus, for Python's URL functions a space.
+    `postgres://` and SQLAlchemy's `postgresql+driver://` become `postgresql://`, and asyncpg's `ssl=` becomes `sslmode=`.
+    Parameters that libpq does not know (`pgbouncer=true`, `schema=…`) are dropped. The rest stays the same, byte for byte:
+    Python's URL functions would turn a `+` into a space, libpq does not.
 
     Raises:
-        ValueError: not usable; the text fits behind the variable's name and holds no part of the URL.
+        ValueError: the URL is not usable. The message follows the variable's name and contains no part of the URL.
     """
     scheme, separator, rest = url.partition("://")
-    if not separator or scheme.partition("+")[0] not in ("postgresql", "postgres"):
+    if not separator or scheme.lower().partition("+")[0] not in ("postgresql", "postgres"):
         raise ValueError("must be a URL that begins with postgresql://")
     # libpq ends the user and password at the first @, if that comes before the first slash.
     credentials = re.match(r"[^/@]*@", rest)
@@ -34,13 +34,11 @@ def normalise(url: str) -> str:
     known = "&".join(f"{name}={value}" for name, value in renamed if name in KNOWN)
     try:
         options = conninfo_to_dict(f"postgresql://{rest[:start]}{location}?{known}")
-    except ProgrammingError:  # its text quotes the URL, password and all
+    except ProgrammingError:  # its text quotes the URL with the password
         raise ValueError("is not a valid PostgreSQL URL; special characters of the password must be percent-encoded") from None
     host, port = str(options.get("host", "")), str(options.get("port", ""))
-    if "@" in location or not re.fullmatch(r"[\d,]*", port):
-        raise ValueError(
-            "has a host, port or database that cannot be; special characters of the password must be percent-encoded"
-        )
+    if "@" in location or not all(re.fullmatch("[0-9]{1,5}", each) and 0 < int(each) < 65536 for each in port.split(",") if each):
+        raise ValueError("has an invalid host, port or database; special characters of the password must be percent-encoded")
     if options.get("sslmode", "prefer") not in SSLMODES:
         raise ValueError(f"has an unknown sslmode, expected one of {', '.join(sorted(SSLMODES))}")
     if "connect_timeout" not in options:

@@ -19,6 +19,8 @@ EMPTY: Mapping[str, str] = MappingProxyType({})
 def init_app(app: Flask, config: Config) -> None:
     # libpq sends PGTZ as a start-up parameter. Transaction poolers keep those per client, but would leak a SET to other clients.
     os.environ["PGTZ"] = "UTC"
+    # connect_timeout does not cover name resolution: the C library may wait far longer by default.
+    os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
     app.extensions["pool"] = Pool(config)
     app.extensions["statements"] = {path.stem: statement(path) for path in SQL.glob("*.sql")}
 

@@ -1,76 +1,82 @@
-"""Brings the database's schema up to `sql/migrations/`."""
+"""Applies the migrations in `sql/migrations/` to the database."""
 
+import re
 import time
-from typing import Any
+from contextlib import nullcontext
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.errors import DeadlockDetected, LockNotAvailable
 
-from todo_api.pool import Connection
+from todo_api.connection import Connection
 from todo_api.statements import SQL
 
-LOCK = 0x746F646F  # "todo"; any number will do that no other user of the database takes
-PATIENCE, PAUSE = 60, 2  # seconds to go on trying for a lock, and between two attempts, when requests pass
-APPLIED = "SELECT version FROM schema_migrations"
-BOOK = """
-CREATE TABLE IF NOT EXISTS schema_migrations (
-    version text PRIMARY KEY,
-    applied_at timestamptz NOT NULL DEFAULT now()
+LOCK = 0x746F646F  # the key of the advisory lock: "todo" in ASCII
+LOCK_RETRY_SECONDS, RETRY_INTERVAL = 60, 2  # how long to retry when a lock is not free, and the pause that lets requests run
+SELECT_APPLIED = "SELECT version FROM schema_migrations"
+CREATE_MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS schema_migrations (
+    version text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"""
+# A migration waits 1 s for a lock, because requests queue behind it and fail after 5 s. Its transaction may stay idle for as long
+# as a "-- No transaction" file runs on another connection. PostgreSQL before 17 has no transaction_timeout.
+SET_TIMEOUTS = """SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN '1s' ELSE '0' END, true) FROM pg_settings
+WHERE name IN ('lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
+STATEMENT = re.compile(  # up to the next `;` outside of:
+    rb"""(?sx) (?: --[^\n]* | /\*.*?\*/                             # comments
+                 | \b[eE]'(?:\\.|''|[^'\\])*' | '[^']*' | "[^"]*"   # strings and quoted names
+                 | (?<![\w$]) (\$(?:[a-zA-Z_]\w*)?\$) .*? \1        # dollar quotes
+                 | [^;] )+"""
 )
-"""
 
 
 def migrate(database_url: str) -> list[str]:
-    """Apply what is missing, in the order of the files' names, each in a transaction of its own.
+    """Apply the missing migrations in the order of their names, each in its own transaction.
 
-    Any number of processes may do this at once: an advisory lock lets in one after the other. The end of the transaction frees
-    it, behind a pooler too.
+    Several processes may call this at once: an advisory lock, which works behind a pooler too, admits one at a time.
 
     Returns:
-        The names of the files applied, without `.sql`.
+        The names of the files applied now, without `.sql`.
 
     Raises:
-        SystemExit: the database cannot be reached or refuses; one line, without the password.
+        SystemExit: the database is unreachable or rejects a migration. One line, without the password.
     """
     files = {path.stem: path.read_bytes() for path in (SQL / "migrations").glob("*.sql")}
+    version, applied = "", []
     try:
-        # The first look has a deadline, which a pooler without a server needs; a migration may take its time.
-        with Connection.connect(database_url, prepare_threshold=None) as conn:
+        # The first check has a deadline, because a pooler without a server never answers. A migration may take longer.
+        with Connection.connect(database_url) as conn:
             if (encoding := conn.info.parameter_status("server_encoding")) not in ("UTF8", None):
-                raise psycopg.NotSupportedError(f"its encoding is {encoding}, which cannot hold every text; UTF8 is needed")
-            begun = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone() == (True,)
-            if begun and files.keys() <= {version for (version,) in conn.execute(APPLIED)}:
+                raise psycopg.NotSupportedError(f"its encoding is {encoding}, but the service needs UTF8")
+            exists = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone() == (True,)
+            if exists and files.keys() <= {version for (version,) in conn.execute(SELECT_APPLIED)}:
                 return []
-        with psycopg.connect(database_url, autocommit=True, prepare_threshold=None) as conn:
-            return [version for version in sorted(files) if _apply(version, files[version], conn, database_url)]
+        for version in sorted(files):
+            if _apply(version, files[version], database_url):
+                applied.append(version)
+        return applied
     except psycopg.Error as error:
         options = conninfo_to_dict(database_url)
         place = f"{options.get('host') or 'the local socket'}, port {options.get('port') or 5432}"
-        raise SystemExit(f"todo_api cannot use NEON_DATABASE_URL ({place}): {' '.join(str(error).split())}") from None
+        task = f"apply migration {version} to" if version else "use"
+        raise SystemExit(f"todo_api cannot {task} NEON_DATABASE_URL ({place}): {' '.join(str(error).split())}") from None
 
 
-def _apply(version: str, file: bytes, conn: psycopg.Connection[Any], database_url: str) -> bool:
-    """Apply the file, unless it is applied; whether it was not."""
-    give_up = time.monotonic() + PATIENCE
+def _apply(version: str, file: bytes, database_url: str) -> bool:
+    """Apply the file unless it is already applied. Return whether it was applied now."""
+    give_up = time.monotonic() + LOCK_RETRY_SECONDS
     while True:
         try:
-            with conn.transaction():
-                # While a migration waits for its lock, requests wait behind it: less than their own 5 s.
-                conn.execute("SET LOCAL lock_timeout = '1s'")
+            with psycopg.connect(database_url) as conn:  # commits at its end
+                conn.execute(SET_TIMEOUTS)
                 conn.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-                conn.execute(BOOK)
-                if (version,) in conn.execute(APPLIED):
+                conn.execute(CREATE_MIGRATIONS_TABLE)
+                if (version,) in conn.execute(SELECT_APPLIED):
                     return False
-                if file.startswith(b"-- No transaction"):
-                    with psycopg.connect(database_url, autocommit=True, prepare_threshold=None) as outside:
-                        for statement in file.split(b";\n"):
-                            outside.execute(statement)
-                else:
-                    conn.execute(file)
+                no_transaction = file.startswith(b"-- No transaction")
+                with psycopg.connect(database_url, autocommit=True) if no_transaction else nullcontext(conn) as target:
+                    for statement in STATEMENT.finditer(file):  # Citus rejects several at once on a distributed table
+                        target.execute(statement[0])
                 conn.execute("INSERT INTO schema_migrations (version) VALUES (%s)", [version])
                 return True
-        except (LockNotAvailable, DeadlockDetected):
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             if time.monotonic() > give_up:
                 raise
-            time.sleep(PAUSE)
+            time.sleep(RETRY_INTERVAL)

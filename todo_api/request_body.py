@@ -1,56 +1,58 @@
-"""The JSON body of a request, read more strictly than Python's json does."""
+"""Reads the JSON body of a request, more strictly than Python's json does."""
 
+import codecs
 import json
 import re
 from typing import Any
 
 from flask import abort, request
-from gunicorn.http.errors import ParseException
+from werkzeug.exceptions import RequestEntityTooLarge
 
 MAX_BYTES = 64 * 1024
-INCOMPLETE = "Body is not complete"
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read() -> bytes:
-    """The bytes, none when there is no body. Answers 400, 413 or 415."""
-    if request.environ.keys().isdisjoint(("CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING")):
-        return b""
+    """Return the raw body, empty if there is none. Aborts with 400, 413 or 415."""
     try:
         raw = request.get_data(cache=False)
-    except (OSError, ParseException):  # the client went away, or its chunks are none
-        abort(400, INCOMPLETE)
+    except RequestEntityTooLarge:
+        raise
+    except Exception:  # WSGI does not define what a broken body raises; gunicorn raises exceptions of its own
+        abort(400, "Body is incomplete")
     if len(raw) > MAX_BYTES:
         abort(413)
     if raw and not request.is_json and request.mimetype:
         abort(415, "Content-Type must be application/json")
-    if len(raw) < int(request.environ.get("CONTENT_LENGTH") or 0):
-        abort(400, INCOMPLETE)
+    if len(raw) < (request.content_length or 0):
+        abort(400, "Body is incomplete")
     return raw
 
 
 def parse(raw: bytes) -> Any:
-    """The value. Answers 400 when it is no JSON (RFC 8259), or no text.
-
-    Lone surrogates come as U+0000: PostgreSQL stores neither, the validator takes only the latter, and the schemas refuse it.
-    """
+    """Return the value of strict JSON (RFC 8259). Aborts with 400."""
+    if not raw.strip():
+        abort(400, "Body is empty, but must be a JSON object")
+    if raw.startswith(codecs.BOM_UTF8):
+        abort(400, "Body must not begin with a byte order mark (BOM)")
     try:
         value = DECODER.decode(raw.decode())
-        return json.loads(SURROGATE.sub(r"\\u0000", ENCODER.encode(value))) if b"\\u" in raw else value
-    except (ValueError, RecursionError):
+        # Lone surrogates become U+0000: the validator cannot read them, PostgreSQL stores neither, and the schemas reject U+0000.
+        return json.loads(SURROGATE.sub(r"\\u0000", ENCODER.encode(value))) if b"\\ud" in raw.lower() else value
+    except UnicodeDecodeError:
+        abort(400, "Body must be UTF-8")
+    except ValueError:
         abort(400, "Body is not valid JSON")
+    except RecursionError:
+        abort(400, "Body is nested too deeply")
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)  # NaN and Infinity are Python's own
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """RFC 7493, section 2.3: a name is not repeated; which of its values counts would be a guess."""
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """RFC 7493, section 2.3: names must be unique. Choosing one of the values would be a guess."""
     if len(fields := dict(pairs)) < len(pairs):
-        raise ValueError(pairs)
+        abort(400, "Body has the same name twice")
     return fields
 
 
 ENCODER = json.JSONEncoder(ensure_ascii=False)
-DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_unique)
+DECODER = json.JSONDecoder(parse_constant=lambda name: abort(400, f"Body must not have {name}"), object_pairs_hook=_object)

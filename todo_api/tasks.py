@@ -50,7 +50,6 @@ def create_task() -> Response:
 @login_required
 def list_tasks() -> Response:
     chosen = parameters("list_tasks")
-    chosen["sort"] = {"created": "created_at", "updated": "updated_at"}.get(chosen["sort"], chosen["sort"])
     by_id = "list_tasks" if chosen["order"] == "asc" else "list_tasks_newest_first"
     name = by_id if chosen["sort"] == "created_at" else "list_tasks_sorted"
     tasks, version, last_id = db.execute(name, {**chosen, "if_none_match": if_none_match()}) or abort(500)

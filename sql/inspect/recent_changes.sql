@@ -5,9 +5,8 @@ SELECT
     date_trunc('second', now() - updated_at) AS ago,
     user_id,
     id,
-    CASE WHEN version = 1 THEN 'made' ELSE 'changed' END AS what,
-    CASE WHEN completed THEN 'done' ELSE '' END AS done,
-    version
+    CASE WHEN updated_at = created_at THEN 'made' ELSE 'changed' END AS what,
+    CASE WHEN completed THEN 'done' ELSE '' END AS done
 FROM tasks
 ORDER BY updated_at DESC, user_id DESC, id DESC
 LIMIT 50;

@@ -5,7 +5,6 @@ SELECT
     CASE WHEN completed THEN 'done' ELSE '' END AS done,
     left(title, 50) AS title,
     left(description, 30) AS description,
-    version,
     date_trunc('second', created_at AT TIME ZONE 'UTC') AS created_utc,
     date_trunc('second', updated_at AT TIME ZONE 'UTC') AS updated_utc
 FROM tasks

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from dev.postgres import WHEEL, unprivileged
-from tests.support.client import Client, application, in_process, over_http
+from tests.support.client import Client, application, in_process
 from tests.support.key_server import KeyServer
 from tests.support.load import lost, writing
 from tests.support.server import ROOT, Service
@@ -111,7 +111,7 @@ def activated(database_url: str, listener: socket.socket, notify: Path) -> Servi
     service = Service(database_url, LISTEN_FDS="1", NOTIFY_SOCKET=str(notify))
     service.command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@" 3<&0', "sh", *service.command]
     service.options["stdin"] = listener
-    service.send = over_http(listener.getsockname()[1])
+    service.port = listener.getsockname()[1]
     return service
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from dev.postgres import psql
 from tests.support.client import token
+from tests.support.legacy import TABLE
 from tests.support.server import ROOT, Service
-from tests.test_legacy import TABLE
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 BLOCKS = [

@@ -8,8 +8,10 @@ import psycopg
 import pytest
 
 from dev.postgres import Postgres
+from tests.support.client import Client, application, in_process
 from tests.support.load import at_once, both_workers, every_operation, is_unavailable, locked, lost, writing
 from tests.support.server import Service, wait_until
+from todo_api.migrations import migrate
 
 FAST_STOP, CRASH = signal.SIGINT, signal.SIGQUIT
 
@@ -77,3 +79,40 @@ def test_a_locked_row_is_503_and_keeps_nobody_else_waiting(service: Service, dat
     assert alice.call("PATCH", path).status == 200
     (record,) = [record for record in service.logs("database unavailable") if alice.user_id in record["path"]]
     assert (record["error"], record["method"]) == ("LockNotAvailable", "PATCH")
+
+
+FAIL_AT_COMMIT = """
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'failed' USING ERRCODE = '{}'; END $$;
+CREATE CONSTRAINT TRIGGER fail AFTER INSERT OR UPDATE OR DELETE ON tasks DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION fail()
+"""
+
+
+@pytest.mark.parametrize("sqlstate", ["40001", "XX000"])
+@pytest.mark.parametrize("key", ["", "k"])
+def test_a_commit_that_fails_is_a_503(empty_database: str, sqlstate: str, key: str) -> None:
+    migrate(empty_database)
+    with application(empty_database) as app, psycopg.connect(empty_database, autocommit=True) as conn:
+        alice = Client(in_process(app), "alice")
+        task = alice.create()
+        conn.execute(FAIL_AT_COMMIT.format(sqlstate))
+        assert is_unavailable(alice.call("POST", body={"title": "lost"}, headers={"Idempotency-Key": key}))
+        assert is_unavailable(alice.call("PATCH", f"{task['id']}/complete"))
+        assert is_unavailable(alice.call("DELETE", task["id"]))
+        assert alice.list() == [task]
+
+
+TERMINATE = "SELECT pg_sleep(0.01), pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'todo_api'"
+
+
+def test_terminated_backends_lose_no_acknowledged_task(postgres: Postgres) -> None:
+    url = postgres.create("todo")
+    with Service(url) as service, psycopg.connect(url, autocommit=True) as conn:
+        alice = service.client("alice")
+        with writing(alice) as writes:
+            for _ in range(5):
+                enough = len(writes.ids) + 100
+                while len(writes.ids) < enough:
+                    conn.execute(TERMINATE)
+        assert (set(writes.refusals) <= {503}, writes.broken) == (True, [])
+        assert lost(url, alice, writes) == set()

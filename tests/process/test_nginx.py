@@ -5,98 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
-import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 import pytest
 
-from dev.postgres import give_away, unprivileged
-from tests.support.client import UNSET, Answer, Client, over_http
+from tests.support.client import UNSET, Client, Response
 from tests.support.load import both_workers, locked
-from tests.support.server import ROOT, Service, executable, free_port, wait_until
+from tests.support.nginx import PAGE, Nginx, on_page
+from tests.support.server import Service, executable, free_port, wait_until
 
-PAGE = "https://app.example.com"  # the origin that deploy/nginx.conf names
 OTHER_PAGE = "https://evil.example.com"
-TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 OF_THE_CONNECTION = ("Date", "Server", "Connection")
 LIMIT = 64 * 1024
-
-
-class Nginx:
-    """nginx with deploy/nginx.conf on a free port of 127.0.0.1. As a context manager it is up inside the block."""
-
-    def __init__(self, upstream: int) -> None:
-        self.port = free_port()
-        self.upstream = upstream
-
-    def __enter__(self) -> Self:
-        self.home = Path(tempfile.mkdtemp(prefix="todo_nginx_"))
-        give_away(self.home)
-        folders = "".join(f"{name}_temp_path {self.home}/{name};" for name in TEMPORARY)
-        text = (ROOT / "deploy" / "nginx.conf").read_text()
-        for ours, theirs in {
-            "listen 80 ": f"listen 127.0.0.1:{self.port} ",
-            "server 127.0.0.1:8000;": f"server 127.0.0.1:{self.upstream};",
-            "pid /run/": f"pid {self.home}/",
-            "error_log /var/log/nginx/": f"error_log {self.home}/",
-            "access_log /var/log/nginx/": f"access_log {self.home}/",
-            "\nhttp {": f"\nhttp {{ {folders}",
-        }.items():
-            assert text.count(ours) == 1, ours
-            text = text.replace(ours, theirs)
-        (self.home / "nginx.conf").write_text(text)
-        with (self.home / "output").open("w") as output:
-            command = [executable("nginx"), "-e", "stderr", "-c", f"{self.home}/nginx.conf", "-g", "daemon off;"]
-            self.process = subprocess.Popen(command, cwd="/", stdout=output, stderr=output, **unprivileged())
-        try:
-            wait_until(self.is_up, "nginx is up")
-        except AssertionError:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait(60)
-        shutil.rmtree(self.home)
-
-    def is_up(self) -> bool:
-        assert self.process.poll() is None, (self.home / "output").read_text()
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-            return True
-        return False
-
-    def client(self, user_id: str) -> Client:
-        """A user on a page of the allowed origin."""
-        return on_page(Client(over_http(self.port), user_id))
-
-    def logs(self) -> list[dict[str, str]]:
-        """What clients have asked for."""
-        return [json.loads(line) for line in (self.home / "access.log").read_text().splitlines()]
-
-    def record(self, request_id: str) -> dict[str, str]:
-        """What is logged of this request, a moment after its answer."""
-
-        def found() -> list[dict[str, str]]:
-            return [record for record in self.logs() if record["request_id"] == request_id]
-
-        wait_until(found, "the request is in the log")
-        return found()[0]
-
-
-def on_page(client: Client) -> Client:
-    client.headers["Origin"] = PAGE
-    return client
 
 
 def raw(port: int, request: bytes) -> list[bytes]:
@@ -107,7 +34,7 @@ def raw(port: int, request: bytes) -> list[bytes]:
     return answer.split(b"HTTP/1.1 ")[1:]
 
 
-def is_ours(answer: Answer, status: int, detail: str) -> bool:
+def is_ours(answer: Response, status: int, detail: str) -> bool:
     """Whether it is this JSON answer, and one that a page of the allowed origin can read."""
     assert (answer.status, answer.json) == (status, {"detail": detail})
     assert answer.headers["Content-Type"] == "application/json"

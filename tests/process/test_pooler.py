@@ -5,90 +5,23 @@ from __future__ import annotations
 import contextlib
 import queue
 import random
-import shutil
-import subprocess
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
-from dev.postgres import Postgres, give_away, unprivileged
-from tests.support.client import Answer, Client, application, in_process
+from dev.postgres import Postgres
+from tests.support.client import Client, Response, application, in_process
 from tests.support.load import at_once, both_workers, every_operation, is_unavailable
-from tests.support.server import Service, executable, free_port, wait_until
+from tests.support.pgbouncer import SERVER_CONNECTIONS, PgBouncer
+from tests.support.server import Service, wait_until
 
-SERVER_CONNECTIONS = 5
 USERS, THREADS = 50, 32
 WORDS = ["Buy milk", "日本語", "100 %", "a'b\"c\\d", "x" * 200, " y ", "a\u2028b"]
-
-
-class PgBouncer:
-    """PgBouncer in transaction mode on a free port of 127.0.0.1, in front of a server. As a context manager it is up inside.
-
-    A statement waits two minutes for a server there, as is its default. Server connections take turns, so that each client meets
-    all of them, and a server that was down is tried again after a second instead of 15.
-    """
-
-    def __init__(self, database_url: str) -> None:
-        self.port = free_port()
-        options = conninfo_to_dict(database_url)
-        self.user, self.database = options.get("user", "postgres"), str(options["dbname"])
-        self.server = " ".join(f"{name}={options[name]}" for name in ("host", "port", "user", "password") if name in options)
-
-    def __enter__(self) -> Self:
-        self.home = Path(tempfile.mkdtemp(prefix="todo_pgbouncer_"))
-        give_away(self.home)
-        settings = {
-            "listen_addr": "127.0.0.1",
-            "listen_port": self.port,
-            "unix_socket_dir": "",
-            "auth_type": "any",
-            "pool_mode": "transaction",
-            "default_pool_size": SERVER_CONNECTIONS,
-            "server_round_robin": 1,
-            "server_login_retry": 1,
-        }
-        lines = [f"{name} = {value}" for name, value in settings.items()]
-        (self.home / "pgbouncer.ini").write_text("\n".join(["[databases]", f"* = {self.server}", "[pgbouncer]", *lines, ""]))
-        with (self.home / "log").open("w") as log:
-            command = [executable("pgbouncer"), str(self.home / "pgbouncer.ini")]
-            self.process = subprocess.Popen(command, cwd="/", stdout=log, stderr=log, **unprivileged())
-        try:
-            wait_until(self.is_up, "PgBouncer is up")
-        except AssertionError:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()  # SIGTERM waits for the clients to leave, in new versions; SIGQUIT may be inherited as ignored
-        self.process.wait(60)
-        shutil.rmtree(self.home)
-
-    def is_up(self) -> bool:
-        assert self.process.poll() is None, (self.home / "log").read_text()
-        with contextlib.suppress(psycopg.OperationalError):
-            psycopg.connect(self.url("pgbouncer")).close()
-            return True
-        return False
-
-    def url(self, database: str = "") -> str:
-        return f"postgresql://{self.user}@127.0.0.1:{self.port}/{database or self.database}"
-
-    def on_each_server(self, query: str) -> list[tuple[Any, ...]]:
-        """The first row of the query's result on each server connection, all of which are in use at that moment."""
-        with contextlib.ExitStack() as stack:
-            clients = [
-                stack.enter_context(psycopg.connect(self.url(), prepare_threshold=None)) for _ in range(SERVER_CONNECTIONS)
-            ]
-            return [row for client in clients for row in client.execute(query).fetchmany(1)]
 
 
 Task = dict[str, Any]
@@ -150,14 +83,14 @@ class User:
         else:
             self.strangers.append(task["id"])
 
-    def change(self, answer: Answer, task: Task, fields: Task) -> None:
+    def change(self, answer: Response, task: Task, fields: Task) -> None:
         expected = None
         if task["id"] in self.tasks:
             time = answer.json["updated_at"] if answer.status == 200 else ""
             expected = self.tasks[task["id"]] = {**task, **fields, "updated_at": max(time, task["updated_at"])}
         self.compare(answer, 200, expected)
 
-    def compare(self, answer: Answer, status: int, expected: object) -> None:
+    def compare(self, answer: Response, status: int, expected: object) -> None:
         """Note the answer if it is another than this, or with nothing expected than a 404."""
         found: object = (answer.status, answer.json)
         if found != ((404, {"detail": "Task not found"}) if expected is None else (status, expected)):

@@ -11,10 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.process.test_upgrade import next_release
-from tests.support.client import Answer, Client, application, in_process
+from tests.support.client import Client, Response, application, in_process
 from tests.support.load import waiting
-from tests.support.server import Service, wait_until
+from tests.support.server import Service, next_release, wait_until
 
 HEADERS = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "
 BODY = (
@@ -73,7 +72,7 @@ def test_many_requests_for_locked_rows_stop_nobody(
         ThreadPoolExecutor(40) as threads,
     ):
         other.execute("SELECT FROM tasks WHERE user_id = ANY (%s) FOR UPDATE", [[actor.user_id for actor in actors]])
-        stuck: list[Future[Answer]] = []
+        stuck: list[Future[Response]] = []
 
         def both_are_full(more: int = 1) -> bool:
             for actor, task in zip(actors * more, created * more, strict=True):  # nobody says which worker gets how many

@@ -1,7 +1,6 @@
 """Two releases on one database: the next one starts, and migrates, while the old one serves."""
 
 import json
-import shutil
 import subprocess
 import sys
 import uuid
@@ -14,22 +13,11 @@ from typing import NamedTuple
 import psycopg
 import pytest
 
-from tests.support.client import Answer, Client
+from tests.support.client import Client, Response
 from tests.support.load import every_operation, locked, lost, writing
-from tests.support.server import ROOT, Service, wait_until
+from tests.support.server import Service, next_release, wait_until
 
 INDEX = "DROP INDEX CONCURRENTLY IF EXISTS tasks_title;\nCREATE INDEX CONCURRENTLY tasks_title ON tasks (user_id, title);\n"
-
-
-def next_release(folder: Path, *migrations: str) -> Path:
-    """A copy of the service that has these migrations too."""
-    for name in ("todo_api", "sql"):
-        shutil.copytree(ROOT / name, folder / name)
-    for name in ("wsgi.py", "gunicorn.conf.py"):
-        shutil.copy(ROOT / name, folder)
-    for number, migration in enumerate(migrations, 9001):
-        (folder / f"sql/migrations/{number}_next.sql").write_text(migration)
-    return folder
 
 
 def give_tasks_a_mood(release: Path) -> None:
@@ -44,7 +32,7 @@ def give_tasks_a_mood(release: Path) -> None:
     path.write_text(json.dumps(document))
 
 
-def use(alice: Client) -> Answer:
+def use(alice: Client) -> Response:
     """Each operation once, each answered as it must be; the answer of a create."""
     answers = [alice.call(*operation) for operation in every_operation(alice.create()["id"])]
     assert [answer.status for answer in answers] == [200, 201, 200, 200, 200, 204], answers

@@ -15,11 +15,11 @@ import jwt
 from flask import Flask
 from werkzeug.datastructures import Headers
 
+from dev.server import ORIGIN, SECRET
 from todo_api import create_app
 from todo_api.config import Config
 
-SECRET = "a-secret-for-tests-of-more-than-32-bytes"
-ORIGIN = "http://localhost:3000"
+__all__ = ["ORIGIN", "SECRET"]  # imported here for the tests
 UNSET: Any = object()
 
 Send = Callable[[str, str, dict[str, str], "bytes | None"], "Response"]

@@ -1,0 +1,40 @@
+"""The statements of `sql/`, with values for their parameters."""
+
+import re
+from pathlib import Path
+
+import psycopg
+
+from todo_api.statements import SQL, statement
+
+FILES = sorted(SQL.glob("*.sql"))
+BOUND = [file for file in FILES if file.stem != "ready"]
+VALUES = {
+    "user_id": "alice",
+    "task_id": "1",
+    "body": '{"title": "x"}',
+    "if_match": "*",
+    "flip": "false",
+    "attempt": "1",
+    "idempotency_key": "k",
+    "status": "all",
+    "search": "",
+    "sort": "title",
+    "order": "asc",
+    "after": "",
+    "offset": "0",
+    "limit": "",
+    "if_none_match": "",
+}
+
+
+def parameters(file: Path) -> dict[str, str]:
+    """A value for each parameter of the file's statement."""
+    return {name: VALUES[name] for name in re.findall(r":'(\w+)'", file.read_text())}
+
+
+def execute(
+    conn: psycopg.Connection, file: Path, values: dict[str, str], before: bytes = b"", *, prepare: bool = False
+) -> psycopg.Cursor:
+    """Run the statement of the file, with `before` in front of it, such as EXPLAIN."""
+    return conn.execute(before + statement(file), values, prepare=prepare)
