@@ -13,6 +13,7 @@ import hashlib
 import http.client
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
