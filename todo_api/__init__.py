@@ -1,12 +1,15 @@
 """A todo service: Flask views run the SQL of `sql/` for the user whom a JWT names."""
 
 import os
+import sys
 
 from flask import Flask
 
 from todo_api import auth, cli, db, errors, etags, headers, health, metrics, tasks, validation
 from todo_api.app import TodoApp
 from todo_api.config import Config
+
+__version__ = "1.0.0"
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -18,8 +21,9 @@ def create_app(config: Config | None = None) -> Flask:
     Raises:
         SystemExit: a setting is missing or malformed; the message names each of them.
     """
-    config = config or Config.from_env(os.environ)
+    config = config or Config.from_env(cli.PLACEHOLDERS if sys.argv[-1] == "--help" else os.environ)
     app = TodoApp(__name__, static_folder=None)
+    app.config["VERSION"] = __version__
     # A redirect to the "right" spelling of a path would break CORS preflights.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
