@@ -25,7 +25,7 @@ from typing import NoReturn
 
 from dev.postgres import Postgres, die_with_parent
 from dev.settings import ROOT, load_settings
-from todo_api.tokens import sign
+from todo_api.tokens import make_token
 
 STATE = ROOT / ".demo"
 DATABASE = "todo"
@@ -165,7 +165,7 @@ def _banner(base: str) -> str:
     origins = os.environ["BETTER_AUTH_URL"].split(",")
     if os.environ["CORS_ALLOW_LOCALHOST"].lower() in ("true", "1"):
         origins = ["http://localhost and http://127.0.0.1, any port", *(each for each in origins if "//localhost:" not in each)]
-    token = sign("alice", os.environ["BETTER_AUTH_SECRET"], DAY)
+    token = make_token("alice", os.environ["BETTER_AUTH_SECRET"], DAY)
     return BANNER.format(base=base, page=page, origins=", ".join(origins), token=token)
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from flask import Flask
 
 from tests.support.client import SECRET, Client, config
 from tests.support.server import ROOT
-from todo_api import create_app
+from todo_api import __version__, create_app
+from todo_api.validation import DOCUMENT
 
 
 def flask(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -43,6 +45,14 @@ def test_migrate_lists_the_migrations_that_it_applied(empty_database: str) -> No
     runner = create_app(config(empty_database)).test_cli_runner()
     assert runner.invoke(args=["migrate"]).output.startswith("applied 0001_create_tasks\n")
     assert runner.invoke(args=["migrate"]).output == ""
+
+
+def test_version_is_printed(app: Flask) -> None:
+    assert app.test_cli_runner().invoke(args=["version"]).output == f"todo_api {__version__}\n"
+
+
+def test_openapi_json_has_the_same_version() -> None:
+    assert json.loads(DOCUMENT.read_bytes())["info"]["version"] == __version__
 
 
 @pytest.mark.parametrize(

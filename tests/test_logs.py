@@ -5,7 +5,6 @@ import sys
 from typing import Any
 
 import pytest
-from flask import Flask
 
 from tests.support.client import Client
 from todo_api.logs import ConsoleFormatter, JsonFormatter
@@ -57,9 +56,7 @@ def test_no_value_can_forge_a_line_or_control_the_terminal(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("formatter", [JsonFormatter(), ConsoleFormatter()])
-def test_a_record_names_its_request(
-    app: Flask, alice: Client, caplog: pytest.LogCaptureFixture, formatter: logging.Formatter
-) -> None:
+def test_a_record_names_its_request(alice: Client, caplog: pytest.LogCaptureFixture, formatter: logging.Formatter) -> None:
     caplog.handler.setFormatter(formatter)
     alice.call("GET", headers={"Authorization": "", "X-Request-Id": "mine"})
     assert re.search(r'request_id(": "|=)mine', caplog.text)

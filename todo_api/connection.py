@@ -3,11 +3,13 @@
 import contextlib
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
+
+from todo_api.outage import remember_connect_error
 
 DEADLINE = 11  # seconds to wait for the server; statement_timeout ends a statement before that where it can be set
 CHECK_AFTER_IDLE_SECONDS = 30
@@ -21,14 +23,21 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     Attributes:
         deadline: seconds to wait for the server.
+        direct: whether the connection leads to PostgreSQL itself, not to a transaction pooler.
         prepares: whether statements are prepared.
         created, last_used: monotonic times.
     """
 
     deadline: float = DEADLINE
-    prepares = False
+    direct = prepares = False
     created = last_used = 0.0
 
+    @classmethod
+    @remember_connect_error()
+    def connect(cls, *args: Any, **kwargs: Any) -> Self:
+        return super().connect(*args, **kwargs)
+
+    @remember_connect_error()
     def configure(self, prepare: str) -> None:
         """Set time limits and prepare statements (`prepare` is "auto"), unless a transaction pooler is in between.
 
@@ -36,10 +45,10 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         clients: a client could run our DELETE under the name of its own SELECT.
         """
         self.created = self.last_used = time.monotonic()
-        direct = self.execute("SELECT pg_backend_pid()").fetchone() == (self.info.backend_pid,)
-        if direct:
+        self.direct = self.execute("SELECT pg_backend_pid()").fetchone() == (self.info.backend_pid,)
+        if self.direct:
             self.execute(SETTINGS)
-        self.prepares = prepare == "on" or (prepare == "auto" and direct)
+        self.prepares = prepare == "on" or (prepare == "auto" and self.direct)
 
     def check_alive(self) -> None:
         """Raise psycopg.OperationalError if the server has closed the connection."""

@@ -2,7 +2,7 @@
 
 import datetime
 
-from flask import Blueprint, Flask, Response, jsonify, redirect
+from flask import Blueprint, Flask, Response, current_app, jsonify, redirect
 
 from todo_api import db, validation
 from todo_api.config import Config
@@ -32,7 +32,8 @@ def init_app(app: Flask, config: Config) -> None:
 @bp.get("/health")
 def health() -> Response:
     """200 while the process runs. Does not use the database."""
-    return jsonify(status="healthy", timestamp=datetime.datetime.now(datetime.UTC).isoformat())
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    return jsonify(status="healthy", version=current_app.config["VERSION"], timestamp=now)
 
 
 @bp.get("/ready")
