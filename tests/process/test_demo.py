@@ -219,6 +219,18 @@ def test_the_banner_comes_after_the_start_records_and_names_the_page(clone: Path
         assert demo.ends()
 
 
+def test_make_token_prints_a_token_for_another_user(clone: Path) -> None:
+    with Demo(clone) as demo:
+        done = demo.run("token", "bob")
+        assert (done.returncode, done.stderr) == (0, "")
+        bob = Client(over_http(demo.port), "bob")
+        bob.headers["Authorization"] = f"Bearer {done.stdout.strip()}"
+        assert bob.list() == []
+        assert bob.call("GET", of=demo.alice()).status == 403
+        demo.process.terminate()
+        assert demo.ends()
+
+
 def test_pages_on_every_port_of_this_machine_may_call_it(clone: Path) -> None:
     with Demo(clone) as demo:
         alice = demo.alice()
