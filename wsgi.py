@@ -1,9 +1,5 @@
-"""For WSGI servers: the application, on a database whose schema is up to date.
+"""The application for WSGI servers. gunicorn migrates the database first, in its master; run `flask migrate` for others."""
 
-gunicorn imports this once, in its master. Servers that import it in each process are fine too: one after the other migrates.
-"""
-
-from todo_api import create_app, migrations
+from todo_api import create_app
 
 app = create_app()
-migrations.migrate(app.extensions["pool"].conninfo)

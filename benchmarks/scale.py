@@ -24,7 +24,7 @@ from benchmarks.server import make_token
 from dev.server import environment
 from todo_api import create_app
 from todo_api.config import Config
-from todo_api.pool import SETTINGS, Connection
+from todo_api.connection import SETTINGS, Connection
 from todo_api.statements import SQL, statement
 
 CALLS = 2000

@@ -1,8 +1,11 @@
+import json
+
 import jwt
 from flask import Flask
 
 from tests.support.client import SECRET, Client, config
-from todo_api import create_app
+from todo_api import __version__, create_app
+from todo_api.validation import DOCUMENT
 
 
 def test_a_token_opens_the_door(app: Flask, alice: Client) -> None:
@@ -30,3 +33,11 @@ def test_migrate_tells_what_it_did(empty_database: str) -> None:
     runner = create_app(config(empty_database)).test_cli_runner()
     assert runner.invoke(args=["migrate"]).output.startswith("applied 0001_create_tasks\n")
     assert runner.invoke(args=["migrate"]).output == ""
+
+
+def test_version_is_printed(app: Flask) -> None:
+    assert app.test_cli_runner().invoke(args=["version"]).output == f"todo_api {__version__}\n"
+
+
+def test_openapi_json_has_the_same_version() -> None:
+    assert json.loads(DOCUMENT.read_bytes())["info"]["version"] == __version__

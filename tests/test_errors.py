@@ -5,11 +5,11 @@ import uuid
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, Response
 
 from tests.support.client import ORIGIN, SECRET, UNSET, Client, application, config, in_process
 from todo_api import create_app
-from todo_api.tokens import sign
+from todo_api.tokens import make_token
 
 CALLS: list[tuple[str, str, Any]] = [
     ("GET", "", UNSET),
@@ -50,7 +50,9 @@ def test_no_token_or_owner_no_database(method: str, path: str) -> None:
     client = app.test_client()
     path = f"/api/alice/tasks/{path.format(id=1)}"
     assert client.open(path, method=method).status_code == 401
-    assert client.open(path, method=method, headers={"Authorization": f"Bearer {sign('bob', SECRET, 1)}"}).status_code == 403
+    assert (
+        client.open(path, method=method, headers={"Authorization": f"Bearer {make_token('bob', SECRET, 1)}"}).status_code == 403
+    )
     assert app.extensions["pool"].closed
 
 
@@ -200,8 +202,23 @@ def test_a_connection_to_a_standby_is_a_503_and_then_replaced(database_url: str)
 
 def test_a_lost_database_is_a_503() -> None:
     with application(NO_DATABASE) as app:
-        headers = {"Authorization": "Bearer " + sign("alice", SECRET, minutes=1), "Origin": ORIGIN}
+        headers = {"Authorization": "Bearer " + make_token("alice", SECRET, minutes=1), "Origin": ORIGIN}
         response = app.test_client().get("/api/alice/tasks", headers=headers)
     assert (response.status_code, response.json) == (503, {"detail": "Service temporarily unavailable"})
     assert int(response.headers["Retry-After"]) >= 1
     assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+
+
+def test_a_hook_that_fails_after_the_view_is_an_ordinary_500(database_url: str) -> None:
+    with application(database_url) as app:
+
+        @app.after_request
+        def fail(response: Response) -> Response:
+            if response.status_code == 200:
+                raise ValueError("hunter2")
+            return response
+
+        answer = in_process(app)("GET", "/health", {"Origin": ORIGIN}, None)
+    assert (answer.status, answer.json) == (500, {"detail": "Internal server error"})
+    assert answer.headers["X-Request-Id"]
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN

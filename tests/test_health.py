@@ -2,13 +2,15 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from tests.support.client import Client, application, in_process
+from todo_api import __version__
 from todo_api.validation import DOCUMENT
 
 
 def test_health_needs_no_token(alice: Client) -> None:
     answer = alice.send("GET", "/health", {}, None)
     assert answer.status == 200
-    assert list(answer.json) == ["status", "timestamp"]
+    assert list(answer.json) == ["status", "timestamp", "version"]
+    assert answer.json["version"] == __version__
     assert answer.json["status"] == "healthy"
     assert abs(datetime.now(UTC) - datetime.fromisoformat(answer.json["timestamp"])) < timedelta(minutes=1)
     assert answer.headers["Cache-Control"] == "no-store"

@@ -100,7 +100,8 @@ def rows(url: str, name: str, time_zone: str = "Asia/Tokyo") -> list[dict[str, s
 
 
 def variables(file: Path) -> dict[str, str]:
-    return {"user_id": "alice"} if ":'user_id'" in file.read_text() else {}
+    text = file.read_text()
+    return {name: value for name, value in {"user_id": "alice", "task_id": "1"}.items() if f":'{name}'" in text}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -140,6 +141,50 @@ def test_user_tasks_are_those_of_the_user_as_the_api_has_them(url: str, house: H
         row = found[str(task["id"])]
         assert (row["title"], row["done"]) == (task["title"], "done" if task["completed"] else "")
         assert row["updated_utc"] == task["updated_at"][:19].replace("T", " ")
+
+
+def test_user_tasks_are_limited(house: House) -> None:
+    with house.owner() as conn:
+        conn.execute("INSERT INTO tasks (user_id, title) SELECT 'frank', n FROM generate_series(1, 150) AS n")
+        file = SQL / "inspect" / "user_tasks.sql"
+        lines = list(csv.DictReader(psql(house.url("inspector"), file, "--csv", user_id="frank").splitlines()))
+        conn.execute("DELETE FROM tasks WHERE user_id = 'frank'")
+    assert (len(lines), lines[0]["all_tasks"]) == (100, "150")
+
+
+def test_a_task_is_found_by_its_id_alone(url: str, house: House) -> None:
+    task = house.client("bob").list()[3]
+    printed = psql(url, SQL / "inspect" / "task.sql", "--csv", task_id=str(task["id"]))
+    (row,) = csv.DictReader(printed.splitlines())
+    assert (row["user_id"], row["id"], row["title"]) == ("bob", str(task["id"]), task["title"])
+
+
+CITUS = """
+CREATE TABLE pg_dist_partition ();
+CREATE VIEW citus_tables AS SELECT 'tasks' AS table_name, 'distributed' AS citus_table_type, 'user_id' AS distribution_column,
+    '1 GB' AS table_size, 32 AS shard_count;
+CREATE VIEW citus_lock_waits AS SELECT 1 AS waiting_gpid, 2 AS blocking_gpid, 'UPDATE' AS blocked_statement,
+    'DELETE' AS current_statement_in_blocking_process;
+CREATE FUNCTION citus_get_active_worker_nodes(OUT node_name text, OUT node_port bigint) RETURNS SETOF record LANGUAGE sql
+    AS $$ SELECT 'worker-1', 5432::bigint $$;
+GRANT SELECT ON citus_tables, citus_lock_waits TO inspector
+"""
+
+
+@pytest.mark.parametrize("name", ["tables", "indexes", "server", "locks"])
+def test_on_citus_a_file_says_what_it_does_not_show(name: str, url: str, house: House) -> None:
+    """With the names of Citus's own views and function, because no Citus is installed here."""
+    with psycopg.connect(house.url("owner")) as conn:
+        conn.execute(CITUS)
+        conn.commit()
+        try:
+            printed = psql(url, SQL / "inspect" / f"{name}.sql")
+        finally:
+            conn.execute("DROP TABLE pg_dist_partition; DROP VIEW citus_tables, citus_lock_waits")
+            conn.execute("DROP FUNCTION citus_get_active_worker_nodes()")
+            conn.commit()
+    assert printed.startswith("On Citus ")
+    assert max(map(len, printed.splitlines())) <= 150
 
 
 def test_tasks_per_user_counts_users_by_how_many_they_have(url: str) -> None:

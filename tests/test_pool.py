@@ -14,8 +14,9 @@ from psycopg_pool import TooManyRequests
 from tests.support.client import Client, application, in_process
 from tests.support.server import wait_until
 from todo_api import pool as pool_module
+from todo_api.connection import Connection
 from todo_api.migrations import migrate
-from todo_api.pool import Connection, Pool
+from todo_api.pool import Pool
 
 COLUMNS = "id, user_id, title, description, completed, created_at, updated_at"
 

@@ -13,7 +13,7 @@ from tests.support.client import Client, application, in_process
 from tests.support.load import every_operation
 from tests.support.psql import check_head, psql
 from tests.support.statements import BOUND, FILES, VALUES, execute, parameters
-from todo_api.pool import SETTINGS, Connection
+from todo_api.connection import SETTINGS, Connection
 from todo_api.statements import SQL, statement
 
 LIST = {name: VALUES[name] for name in ("status", "search", "after", "offset", "limit", "if_none_match")}

@@ -8,6 +8,8 @@ from todo_api import auth, cli, db, errors, etags, headers, health, metrics, tas
 from todo_api.app import TodoApp
 from todo_api.config import Config
 
+__version__ = "1.0.0"
+
 
 def create_app(config: Config | None = None) -> Flask:
     """The WSGI application. Nothing is connected to yet: the pool opens with the first request that needs it.
@@ -20,6 +22,7 @@ def create_app(config: Config | None = None) -> Flask:
     """
     config = config or Config.from_env(os.environ)
     app = TodoApp(__name__, static_folder=None)
+    app.config["VERSION"] = __version__
     # A redirect to the "right" spelling of a path would break CORS preflights.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False

@@ -1,4 +1,4 @@
-"""`flask migrate` and `flask token`."""
+"""The commands `flask migrate`, `flask token` and `flask version`."""
 
 import click
 from flask import Flask
@@ -19,4 +19,9 @@ def init_app(app: Flask, config: Config) -> None:
     @click.option("--minutes", default=60, show_default=True, type=click.IntRange(1), help="How long it is valid.")
     def token(user: str, minutes: int) -> None:
         """Print an HS256 token for a user."""
-        click.echo(tokens.sign(user, config.secret, minutes))
+        click.echo(tokens.make_token(user, config.secret, minutes))
+
+    @app.cli.command()
+    def version() -> None:
+        """Print the version of the service."""
+        click.echo(f"todo_api {app.config['VERSION']}")

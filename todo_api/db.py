@@ -10,6 +10,7 @@ import psycopg
 from flask import Flask, current_app, g
 
 from todo_api.config import Config
+from todo_api.outage import Outage
 from todo_api.pool import Pool
 from todo_api.statements import SQL, statement
 
@@ -42,10 +43,14 @@ def execute(name: str, values: Mapping[str, str] = EMPTY, *, may_block: bool = F
         psycopg.OperationalError: there was no connection in time, it was lost, or a time limit passed.
     """
     pool: Pool = current_app.extensions["pool"]
+    outage: Outage = current_app.extensions["outage"]
     user_id, started = g.get("user_id", ""), time.perf_counter()
     try:
         with pool.acquire(user_id, may_block=may_block) as conn:
-            return conn.fetch_row(current_app.extensions["statements"][name], {**values, "user_id": user_id})
+            row = conn.fetch_row(current_app.extensions["statements"][name], {**values, "user_id": user_id})
+        if outage.began:
+            outage.end()
+        return row
     except psycopg.errors.ReadOnlySqlTransaction as error:
         pool.drain()  # this server has become a standby
         raise psycopg.OperationalError("the server is read-only") from error

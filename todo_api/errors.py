@@ -1,31 +1,41 @@
-"""Every failure as JSON: `{"detail": …}`."""
+"""Turns every failure into JSON, `{"detail": …}`, and into a log record."""
 
 import logging
 import traceback
 from typing import Any
 
 import psycopg
-from flask import Flask, g, request
+from flask import Flask, current_app, g, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, InternalServerError
 
 from todo_api.config import Config
+from todo_api.outage import Outage
 
 log = logging.getLogger(__name__)
 
 
-def init_app(app: Flask, _: Config) -> None:
+def init_app(app: Flask, config: Config) -> None:
+    app.extensions["outage"] = Outage(config.database_url)
     app.register_error_handler(HTTPException, http_error)
-    app.register_error_handler(psycopg.OperationalError, database_lost)
-    app.register_error_handler(psycopg.InterfaceError, database_lost)
-    app.register_error_handler(psycopg.InternalError, database_lost)  # Citus has one when a commit fails on a worker node
-    app.register_error_handler(Exception, defect)
+    app.register_error_handler(InternalServerError, server_error)
+    app.register_error_handler(psycopg.OperationalError, database_error)
+    app.register_error_handler(psycopg.InterfaceError, database_error)
+    app.register_error_handler(psycopg.InternalError, database_error)  # Citus has one when a commit fails on a worker node
+    app.register_error_handler(Exception, unhandled_error)
+
+
+def database_error(error: psycopg.Error) -> ResponseReturnValue:
+    """The database is unreachable or too slow, or no connection is free. psycopg_pool's errors are OperationalErrors."""
+    pool = current_app.extensions["pool"]
+    current_app.extensions["outage"].record_failure(error, len(pool.in_use), pool.max_size)
+    return {"detail": "Service temporarily unavailable"}, 503, {"Retry-After": "1"}
 
 
 def http_error(error: HTTPException) -> ResponseReturnValue:
-    """`abort()` and werkzeug's own errors. A list as the description is one of validation errors, as contract.py makes them."""
+    """Respond to `abort()` and to werkzeug's own errors. A list as the description holds validation errors."""
     detail: Any = error.name if error.description == type(error).description else error.description
-    g.detail = detail  # an answer to HEAD has no body to read it from
+    g.detail = detail  # metrics.py needs it, and a response to HEAD has no body to read it from
     body = {"detail": detail}
     if isinstance(detail, list):
         # Frontends print `data.error || data.detail`, and crash on a list.
@@ -33,18 +43,14 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
     return body, error.code or 500, {**dict(error.get_headers()), "Content-Type": "application/json"}
 
 
-def database_lost(error: psycopg.Error) -> ResponseReturnValue:
-    """The database cannot be reached, is too slow, or has no free connection: psycopg_pool's errors are OperationalErrors."""
-    log.warning("database unavailable", extra=_facts(error))
-    return {"detail": "Service temporarily unavailable"}, 503, {"Retry-After": "1"}
+def server_error(error: InternalServerError) -> ResponseReturnValue:
+    """Respond to Flask's wrapper around an exception that no view raised, for example one of an after_request function."""
+    return unhandled_error(error.original_exception or error)
 
 
-def defect(error: Exception) -> ResponseReturnValue:
-    """A bug. The log gets its type and place, not its text: that may quote a value of the request."""
+def unhandled_error(error: BaseException) -> ResponseReturnValue:
+    """Respond to a bug. The log gets its type and place but not its message, which may quote a value of the request."""
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    log.error("defect", extra={**_facts(error), "frames": frames})
+    fields = {"error": type(error).__name__, "sqlstate": getattr(error, "sqlstate", None), "path": request.path}
+    log.error("unhandled error", extra={**fields, "frames": frames})
     return {"detail": "Internal server error"}, 500
-
-
-def _facts(error: Exception) -> dict[str, object]:
-    return {"error": type(error).__name__, "sqlstate": getattr(error, "sqlstate", None), "path": request.path}

@@ -2,7 +2,7 @@
 
 import datetime
 
-from flask import Blueprint, Flask, Response, jsonify
+from flask import Blueprint, Flask, Response, current_app, jsonify
 
 from todo_api import db, validation
 from todo_api.config import Config
@@ -14,7 +14,7 @@ bp = Blueprint("health", __name__)
 def init_app(app: Flask, config: Config) -> None:
     app.register_blueprint(bp)
     if config.debug:
-        from flask_swagger_ui import get_swaggerui_blueprint  # noqa: PLC0415, a development package
+        from flask_swagger_ui import get_swaggerui_blueprint  # noqa: PLC0415, only DEBUG needs it
 
         options = {"app_name": "todo_api", "persistAuthorization": True, "tryItOutEnabled": True, "validatorUrl": None}
         app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", options))
@@ -23,7 +23,9 @@ def init_app(app: Flask, config: Config) -> None:
 @bp.get("/health")
 def health() -> Response:
     """The process lives; the database is not asked."""
-    return jsonify(status="healthy", timestamp=datetime.datetime.now(datetime.UTC).isoformat())
+    return jsonify(
+        status="healthy", version=current_app.config["VERSION"], timestamp=datetime.datetime.now(datetime.UTC).isoformat()
+    )
 
 
 @bp.get("/ready")

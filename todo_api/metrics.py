@@ -1,79 +1,145 @@
-"""What the service shows of itself where it is told to: a record of each request, and numbers for Prometheus."""
+"""Optional: a log record of each request, and metrics for Prometheus."""
 
+import contextlib
 import functools
 import logging
 import os
+import threading
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
+import psycopg
 from flask import Flask, Response, g, request
 
+from todo_api import db, errors
 from todo_api.config import Config
 from todo_api.pool import Pool
+from todo_api.tokens import Verifier
 
 log = logging.getLogger("todo_api.access")
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
+SAMPLE_SECONDS = 1
 
 
 def init_app(app: Flask, config: Config) -> None:
-    """Watch requests if a setting asks for it; otherwise none of them passes here.
-
-    Called before the parts whose time is measured: Flask asks who came first about requests first, about answers last.
-    """
-    if not (config.access_log or config.metrics):
-        return
+    """Watch requests if a setting asks for it. Called before the parts whose time is measured."""
     if config.access_log:
-        app.after_request(record)
+        app.after_request(never_fail(log_request))
     if config.metrics:
-        count(app)
+        count_requests(app)
+    if config.access_log or config.metrics:
 
-    @app.before_request
-    def start() -> None:
-        g.started = time.perf_counter()
+        @app.before_request
+        def start() -> None:
+            g.started = time.perf_counter()
 
 
-def record(response: Response) -> Response:
-    """Log the rule of the path, never the path: it holds ids, and whatever a client makes up."""
+def never_fail(function: Callable[[Response], object]) -> Callable[[Response], Response]:
+    """Make an after_request function whose errors are logged and never affect the response."""
+
+    @functools.wraps(function)
+    def wrapper(response: Response) -> Response:
+        try:
+            function(response)
+        except Exception as error:
+            log.error("request not counted", extra={"error": type(error).__name__})
+        return response
+
+    return wrapper
+
+
+def log_request(response: Response) -> None:
+    """Log the route, never the path, which holds ids and anything that a client sends."""
     seconds, database = time.perf_counter() - g.started, g.get("database_seconds", 0)
     fields = {"user": g.get("user_id"), "route": request.url_rule and request.url_rule.rule, "status": response.status_code}
     times = {"milliseconds": round(seconds * 1000, 3), "database_milliseconds": round(database * 1000, 3)}
     log.info("answered", extra={**fields, **times})
-    return response
 
 
-def count(app: Flask) -> None:
-    """Serve `/metrics`, the sum over all processes that share PROMETHEUS_MULTIPROC_DIR, and count into it."""
-    import prometheus_client as client  # noqa: PLC0415, whose import decides by that variable, and which few need
+def count_requests(app: Flask) -> None:
+    """Count in files below PROMETHEUS_MULTIPROC_DIR, and serve the sums over all processes at `/metrics`."""
+    # prometheus_client reads that variable when it is imported.
+    import prometheus_client as client  # noqa: PLC0415
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
-    registry = client.CollectorRegistry()
-    own = None if "PROMETHEUS_MULTIPROC_DIR" in os.environ else registry
-    if not own:
+    registry, folder = client.CollectorRegistry(), os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    own = None if folder else registry
+    if folder:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    requests = client.Counter("todo_api_requests", "Answers", ["route", "method", "status"], registry=own)
-    latency = client.Histogram("todo_api_request_seconds", "Time to answer", ["route"], registry=own, buckets=BUCKETS)
-    refused = client.Counter("todo_api_auth_failures", "Answers 401 and 403", ["reason"], registry=own)
+    registry.register(Snapshot(app))
+    requests = client.Counter("todo_api_requests", "Responses", ["route", "method", "status"], registry=own)
+    latency = client.Histogram("todo_api_request_seconds", "Time to respond", ["route"], registry=own, buckets=BUCKETS)
+    refused = client.Counter("todo_api_auth_failures", "Responses with status 401 or 403", ["reason"], registry=own)
     gauge = functools.partial(client.Gauge, multiprocess_mode="livesum", registry=own)
     waiting = gauge("todo_api_pool_waiting", "Requests that wait for a database connection")
     in_use = gauge("todo_api_pool_in_use", "Database connections in use")
+    size = gauge("todo_api_pool_size", "Database connections that the workers may open")
     pool: Pool = app.extensions["pool"]
+    sampled: set[int] = set()  # ids of processes
 
-    @app.before_request
-    @app.teardown_request
-    def watch_pool(*_: object) -> None:
-        waiting.set(pool.waiting)
-        in_use.set(len(pool.in_use))
+    def sample_pool() -> None:
+        """Update the gauges all the time: requests that are stuck would not."""
+        while True:
+            with contextlib.suppress(Exception):  # count_request logs what is wrong with the folder
+                waiting.set(pool.waiting)
+                in_use.set(len(pool.in_use))
+                size.set(pool.max_size)
+            time.sleep(SAMPLE_SECONDS)
 
     @app.get("/metrics")
     def metrics() -> Response:
+        if folder:
+            remove_leftovers(Path(folder))
         return Response(client.generate_latest(registry), content_type=client.CONTENT_TYPE_LATEST)
 
     @app.after_request
-    def observe(response: Response) -> Response:
-        # Where no route matches, the method may be anything: a client could make up series without end.
+    @never_fail
+    def count_request(response: Response) -> None:
+        if os.getpid() not in sampled:  # threads do not survive a fork
+            sampled.add(os.getpid())
+            threading.Thread(target=sample_pool, daemon=True).start()
+        # The method of an unknown route is up to the client, which could create series without end.
         route, method = (request.url_rule.rule, request.method) if request.url_rule else ("none", "any")
         requests.labels(route, method, response.status_code).inc()
         latency.labels(route).observe(time.perf_counter() - g.started)
         if response.status_code in (401, 403):
             refused.labels(g.detail).inc()
-        return response
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the gauges of processes that have ended, and their empty files, which prometheus_client cannot read."""
+    for file in folder.glob("*_*.db"):
+        alive = Path("/proc", file.stem.rpartition("_")[2]).exists()
+        if not alive and (file.name.startswith("gauge_live") or not file.stat().st_size):
+            file.unlink(missing_ok=True)
+
+
+class Snapshot:
+    """Metrics that need no file, because each scrape finds their values."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import GaugeMetricFamily as Gauge  # noqa: PLC0415
+
+        info = Gauge("todo_api_info", "Version of the service", labels=["version"])
+        info.add_metric([self.app.config["VERSION"]], 1)
+        yield info
+        yield Gauge("todo_api_database_up", "1 if the database is available, else 0", value=self._database_is_up())
+        verifier: Verifier = self.app.extensions["verifier"]
+        yield Gauge("todo_api_jwks_keys", "Known public keys of the auth server", value=len(verifier.keys.keys))
+        if verifier.keys.fetched > 0:
+            age = time.monotonic() - verifier.keys.fetched
+            yield Gauge("todo_api_jwks_age_seconds", "Time since the last successful fetch of keys", value=age)
+
+    def _database_is_up(self) -> bool:
+        try:
+            db.execute("ready")
+        except psycopg.Error as error:
+            errors.database_error(error)
+            return not self.app.extensions["outage"].began  # a full pool is no outage
+        return True

@@ -1,6 +1,10 @@
 -- Measures each index: its size, and how often it is used. One that is not valid is left over from a CREATE INDEX CONCURRENTLY.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/indexes.sql
 -- When bytes_per_row has grown, REINDEX INDEX CONCURRENTLY gives the space back.
+SELECT to_regclass('pg_dist_partition') IS NOT NULL AS citus \gset
+\if :citus
+\echo 'On Citus this shows only what this node itself stores. Connect to a worker node to see the indexes of its shards.'
+\endif
 SELECT
     indexrelname AS index,
     stat.relname AS table,

@@ -1,6 +1,12 @@
 -- Shows who waits for whose lock, longest first; nobody waits when there is no row. Who holds a lock may wait in turn.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/locks.sql
 -- SELECT pg_cancel_backend(PID) ends the statement of a process, pg_terminate_backend(PID) its connection and transaction.
+SELECT to_regclass('pg_dist_partition') IS NOT NULL AS citus \gset
+\if :citus
+\echo 'On Citus the first list holds the waits in the whole cluster. The second one holds only those on this node.'
+SELECT waiting_gpid, blocking_gpid, left(blocked_statement, 60) AS waiting, left(current_statement_in_blocking_process, 60) AS blocking
+FROM citus_lock_waits;
+\endif
 SELECT
     waiter.pid AS waiting,
     date_trunc('second', clock_timestamp() - waitstart) AS since,

@@ -1,6 +1,11 @@
 -- Sums up the server and the database: the first look when something is wrong.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/server.sql
 -- Counters run since counted_since_utc, if that is known. At 100 wraparound_percent stops all writing; autovacuum acts at 10.
+SELECT to_regclass('pg_dist_partition') IS NOT NULL AS citus \gset
+\if :citus
+\echo 'On Citus this is the node that you are connected to. These are the worker nodes:'
+SELECT node_name, node_port FROM citus_get_active_worker_nodes();
+\endif
 SELECT
     current_setting('server_version') AS version,
     date_trunc('second', pg_postmaster_start_time() AT TIME ZONE 'UTC') AS up_since_utc,

@@ -2,6 +2,11 @@
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/tables.sql
 -- All counts are estimates. unused_percent is the part of the table that no row fills: the fillfactor of tasks alone makes 10, and
 -- a few rows say nothing. hot_percent is the part of the updates that left the indexes alone, which should be near 100.
+SELECT to_regclass('pg_dist_partition') IS NOT NULL AS citus \gset
+\if :citus
+\echo 'On Citus the first list holds the distributed tables. The second one holds only what this node itself stores.'
+SELECT table_name, citus_table_type, distribution_column, table_size, shard_count FROM citus_tables ORDER BY table_name;
+\endif
 SELECT
     stat.relname AS table,
     greatest(reltuples, 0)::bigint AS rows,

@@ -26,13 +26,18 @@ def test_an_outage_is_503_for_every_operation_and_ends_without_a_restart(postgre
         assert service.send("GET", "/health", {}, None).status == 200
         assert alice.call("GET", headers={"Authorization": ""}).status == 401
         assert all(is_unavailable(each.result()) for each in pending)
-        records = service.logs("database unavailable")
-        assert sorted(record["method"] for record in records) == sorted(method for method, *_ in every_operation(task_id))
-        assert {record["level"] for record in records} == {"WARNING"}
+        begins = service.logs("database unavailable")
+        assert 1 <= len(begins) <= 2  # one for each worker that noticed
+        assert {record["level"] for record in begins} == {"WARNING"}
+        assert all(str(postgres.socket) in record["host"] and "failed" in record["cause"] for record in begins)
         postgres.start()
         assert at_once(alice, 100) == {200}
         assert [task["title"] for task in alice.list()] == ["Buy milk"]
         assert service.workers() == workers
+        ends = service.logs("database available again")
+        assert {record["pid"] for record in ends} == {record["pid"] for record in begins}
+        assert sum(record["failed_requests"] for record in ends) == len(pending)
+        assert all(record["seconds"] > 0 for record in ends)
 
 
 @pytest.mark.parametrize("how", [FAST_STOP, CRASH], ids=["restart", "crash"])
@@ -59,7 +64,7 @@ def test_a_crash_under_load_loses_no_acknowledged_task(postgres: Postgres) -> No
             writes.wait_for_more()
         assert (set(writes.refusals), writes.broken) == ({503}, [])
         assert lost(url, alice, writes) == set()
-        assert service.logs("defect") == []
+        assert service.logs("unhandled error") == []
         assert service.workers() == workers
 
 
@@ -77,8 +82,32 @@ def test_a_locked_row_is_503_and_keeps_nobody_else_waiting(service: Service, dat
         assert not patch.done()
         assert is_unavailable(patch.result())
     assert alice.call("PATCH", path).status == 200
-    (record,) = [record for record in service.logs("database unavailable") if alice.user_id in record["path"]]
+    (record,) = [record for record in service.logs("database error") if alice.user_id in record["path"]]
     assert (record["error"], record["method"]) == ("LockNotAvailable", "PATCH")
+    assert record["cause"] == "canceling statement due to lock timeout"
+
+
+def test_a_changed_password_is_the_cause_in_the_log(postgres: Postgres) -> None:
+    url = postgres.create("todo")
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute("CREATE ROLE todo LOGIN PASSWORD 'hunter2'")
+        conn.execute("ALTER DATABASE todo OWNER TO todo")
+        (postgres.data / "pg_hba.conf").write_text("local all postgres trust\nlocal all todo scram-sha-256\n")
+        conn.execute("SELECT pg_reload_conf()")
+        with Service(url.replace("//postgres@", "//todo:hunter2@"), WEB_CONCURRENCY="1") as service:
+            alice = service.client("alice")
+            alice.create()
+            conn.execute("ALTER ROLE todo PASSWORD 'hunter3'")
+            conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'todo'")
+            wait_until(lambda: alice.call("GET").status == 503, "a request fails")
+            (record,) = service.logs("database unavailable")
+            assert 'password authentication failed for user "todo"' in record["cause"]
+            assert (record["host"], record["port"]) == (str(postgres.socket), "5432")
+            assert "hunter" not in service.text()
+            conn.execute("ALTER ROLE todo PASSWORD 'hunter2'")
+            wait_until(lambda: alice.call("GET").status == 200, "a request succeeds")
+            (record,) = service.logs("database available again")
+            assert record["failed_requests"] >= 1
 
 
 FAIL_AT_COMMIT = """

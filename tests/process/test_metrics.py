@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.support.key_server import Key, KeyServer
 from tests.support.load import at_once, both_workers, every_operation, locked
 from tests.support.server import ROOT, Service, run_to_end, wait_until
+from todo_api import __version__
 
 LIST = "/api/<user_id>/tasks"
 TASK = f"{LIST}/<task_id:task_id>"
@@ -57,7 +60,12 @@ def test_it_works(service: Service) -> None:
     assert found[f'todo_api_request_seconds_count{{route="{LIST}"}}'] == 3
     assert found[f'todo_api_request_seconds_bucket{{le="+Inf",route="{LIST}"}}'] == 3
     assert found[f'todo_api_request_seconds_sum{{route="{LIST}"}}'] > 0
+    wait_until(lambda: scraped(service)["todo_api_pool_size"] == 2 * 8, "both workers have counted their pools")
+    found = scraped(service)
     assert (found["todo_api_pool_in_use"], found["todo_api_pool_waiting"]) == (0, 0)
+    assert found[f'todo_api_info{{version="{__version__}"}}'] == 1
+    assert (found["todo_api_database_up"], found["todo_api_jwks_keys"]) == (1, 0)
+    assert "todo_api_jwks_age_seconds" not in found
 
 
 def test_counts_are_exact_over_both_workers_and_outlive_one_that_is_killed(service: Service) -> None:
@@ -89,7 +97,7 @@ def test_the_pool_shows_who_has_a_connection_and_forgets_a_dead_worker(
         other.execute("SELECT FROM tasks WHERE user_id = %s FOR UPDATE", [alice.user_id])
         patch = thread.submit(alice.call, "PATCH", f"{task_id}/complete")
         wait_until(lambda: locked(sql), "the request waits for the row")
-        assert scraped(service)["todo_api_pool_in_use"] == 1
+        wait_until(lambda: scraped(service)["todo_api_pool_in_use"] >= 1, "the connection of the request is counted")
         for worker in both_workers(service):
             os.kill(worker, signal.SIGKILL)
         assert patch.exception()
@@ -140,6 +148,43 @@ def test_what_was_counted_is_removed_at_the_end(service: Service, database_url: 
     refused = run_to_end("postgresql://127.0.0.1:1/none", METRICS="true", TMPDIR=str(tmp_path))
     assert refused.returncode
     assert list(tmp_path.glob("todo_metrics_*")) == []
+
+
+def test_keys_of_the_auth_server_and_their_age_are_shown(database_url: str, tmp_path: Path) -> None:
+    key = Key("EdDSA", "one")
+    with KeyServer(key) as server:
+        settings = {"BETTER_AUTH_URL": server.origin, "WEB_CONCURRENCY": "1"}
+        with Service(database_url, METRICS="true", TMPDIR=str(tmp_path), **settings) as service:
+            alice = service.client("alice")
+            alice.headers = {"Authorization": f"Bearer {key.token(server, {'sub': 'alice'})}"}
+            assert alice.call("GET").status == 200
+            found = scraped(service)
+    assert found["todo_api_jwks_keys"] == 1
+    assert 0 <= found["todo_api_jwks_age_seconds"] < 60
+
+
+def test_no_response_depends_on_being_counted(service: Service, tmp_path: Path) -> None:
+    alice = service.client(f"alice-{uuid.uuid4()}")
+    (folder,) = tmp_path.glob("todo_metrics_*")
+    shutil.rmtree(folder)
+    folder.touch()  # so that no process can create the folder again
+    for victim in both_workers(service):
+        os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: scraped_or_nothing(service) and len(service.workers()) == 2, "the next workers respond")
+    for operation in every_operation(alice.create()["id"]):
+        assert alice.call(*operation).status < 300
+    assert service.send("GET", "/health", {}, None).status == 200
+    assert service.logs("request not counted")[0]["level"] == "ERROR"
+    folder.unlink()
+
+
+def test_empty_files_of_dead_processes_are_removed(service: Service, tmp_path: Path) -> None:
+    (folder,) = tmp_path.glob("todo_metrics_*")
+    (dead := folder / "counter_4194305.db").touch()  # larger than every process id of Linux
+    (empty := folder / "gauge_livesum_4194305.db").touch()
+    assert scraped(service)
+    assert not dead.exists()
+    assert not empty.exists()
 
 
 @pytest.mark.parametrize(("value", "imported"), [("", "False"), ("true", "True")])

@@ -149,6 +149,8 @@ def test_requests_on_direct_connections_find_what_a_model_says(empty_database: s
 def test_it_is_noticed_and_no_statement_is_prepared_there(pooler: PgBouncer) -> None:
     before = pooler.on_each_server("SELECT pg_backend_pid()")
     with Service(pooler.url()) as service:
+        (record,) = service.logs("todo_api starts")
+        assert record["database"]["connection"] == "pooler"
         alice = service.client("alice")
         alice.create()
         assert at_once(alice, 100) == {200}
@@ -211,5 +213,5 @@ def test_a_database_that_is_down_behind_it_is_503_until_it_is_back(postgres: Pos
         wait_until(lambda: alice.call("GET").status == 200, "tasks are served again")
         assert at_once(alice, 100) == {200}
         assert [task["title"] for task in alice.list()] == ["Buy milk"]
-        assert service.logs("defect") == []
+        assert service.logs("unhandled error") == []
         assert service.workers() == workers

@@ -89,7 +89,7 @@ def test_a_body_that_breaks_off_is_the_clients_fault(service: Service) -> None:
     assert chunked(service, alice, b"zz\r\nnonsense\r\n")[0] == 400
     assert chunked(service, alice, b"5\r\nab")[0] == 400
     assert alice.list() == []
-    assert service.logs("defect") == []
+    assert service.logs("unhandled error") == []
 
 
 @pytest.mark.parametrize("sent", [b"", b'{"completed": true}'])

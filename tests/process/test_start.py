@@ -206,7 +206,7 @@ def test_debug_shows_more_in_the_log_and_nothing_to_clients(empty_database: str)
         conn.execute("DROP TABLE tasks")
         answer = alice.call("GET")
         assert (answer.status, answer.json) == (500, {"detail": "Internal server error"})
-        assert service.logs("defect")[0]["error"] == "UndefinedTable"
+        assert service.logs("unhandled error")[0]["error"] == "UndefinedTable"
         assert "DEBUG" in {record["level"] for record in service.logs()}
         assert SECRET not in service.text()
         assert alice.headers["Authorization"].split()[1] not in service.text()

@@ -1,0 +1,79 @@
+"""A database connection: time limits, prepared statements, and whether it still works."""
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+import psycopg
+from psycopg.abc import RV, PQGen
+from psycopg.pq import TransactionStatus
+
+from todo_api.outage import remember_connect_error
+
+DEADLINE = 11  # seconds to wait for the server; statement_timeout ends a statement before that where it can be set
+CHECK_AFTER_IDLE_SECONDS = 30
+# A generic plan is right for every statement. Planning for each value costs more than it gains, but Citus needs it.
+SETTINGS = """SET lock_timeout = '5s'; SET statement_timeout = '10s';
+SELECT set_config('plan_cache_mode', 'force_generic_plan', false) WHERE to_regclass('pg_dist_partition') IS NULL"""
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that gives up when the server does not answer.
+
+    Attributes:
+        deadline: seconds to wait for the server.
+        direct: whether the connection leads to PostgreSQL itself, not to a transaction pooler.
+        prepares: whether statements are prepared.
+        created, last_used: monotonic times.
+    """
+
+    deadline: float = DEADLINE
+    direct = prepares = False
+    created = last_used = 0.0
+
+    @classmethod
+    @remember_connect_error()
+    def connect(cls, *args: Any, **kwargs: Any) -> Self:
+        return super().connect(*args, **kwargs)
+
+    @remember_connect_error()
+    def configure(self, prepare: str) -> None:
+        """Set time limits and prepare statements (`prepare` is "auto"), unless a transaction pooler is in between.
+
+        A pooler is recognized by the process id that it makes up. Behind it, settings and prepared statements would reach other
+        clients: a client could run our DELETE under the name of its own SELECT.
+        """
+        self.created = self.last_used = time.monotonic()
+        self.direct = self.execute("SELECT pg_backend_pid()").fetchone() == (self.info.backend_pid,)
+        if self.direct:
+            self.execute(SETTINGS)
+        self.prepares = prepare == "on" or (prepare == "auto" and self.direct)
+
+    def check_alive(self) -> None:
+        """Raise psycopg.OperationalError if the server has closed the connection."""
+        self.pgconn.consume_input()  # reads what the server sent when it closed the connection; no round trip
+        self.pgconn.consume_input()  # fails if that was the end
+        if time.monotonic() > self.last_used + CHECK_AFTER_IDLE_SECONDS:
+            self.execute("")
+
+    def fetch_row(self, query: bytes, values: Mapping[str, str]) -> tuple[Any, ...] | None:
+        """Run the statement and return its first row, or None if there is none."""
+        try:
+            return self.execute(query, values, prepare=self.prepares).fetchone()
+        except psycopg.errors.FeatureNotSupported:
+            if not self.prepares:
+                raise
+            self.execute("DEALLOCATE ALL")  # a migration has changed a result type: the statement must be prepared again
+            return self.execute(query, values, prepare=True).fetchone()
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Wait for the server, but not longer than the deadline: behind a pooler the server itself has no time limit."""
+        try:
+            return super().wait(gen, interval, self.deadline if timeout is None else timeout)
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                with contextlib.suppress(psycopg.Error):
+                    self.cancel_safe(timeout=1)
+                self.close()
+            raise

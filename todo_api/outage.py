@@ -1,0 +1,82 @@
+"""Logs why the database is unavailable: once when an outage begins, a summary every 10 s, and once when it ends."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from time import monotonic
+
+import psycopg
+from flask import request
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+SUMMARY_SECONDS = 10
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def remember_connect_error() -> Iterator[None]:
+    """Keep the error of a failed attempt to connect for the log, because psycopg_pool raises only PoolTimeout."""
+    try:
+        yield
+    except psycopg.Error as error:
+        Outage.connect_error = error
+        raise
+    Outage.connect_error = None
+
+
+class Outage:
+    """The time in which one process cannot use the database.
+
+    Attributes:
+        began: the monotonic time of the first failed request; 0 while the database is available.
+    """
+
+    connect_error: psycopg.Error | None = None  # of the last attempt of this process to connect; None after a success
+
+    def __init__(self, database_url: str) -> None:
+        options = conninfo_to_dict(database_url)
+        self.server = {"host": options.get("host") or "local socket", "port": options.get("port") or 5432}
+        self.began = self.reported = 0.0
+        self.failed_requests = 0
+
+    def record_failure(self, error: psycopg.Error, in_use: int, pool_size: int) -> None:
+        """Count a failed request towards the outage, or log it by itself if other requests can still use the database.
+
+        Args:
+            in_use: the number of connections in use now, to tell an unreachable database from a pool that is too small.
+        """
+        cause, is_outage = self._cause(error, pool_is_busy=2 * in_use > pool_size)
+        fields = {"error": type(cause).__name__, "sqlstate": cause.sqlstate, "cause": _message(cause)}
+        now = monotonic()
+        self.failed_requests += is_outage
+        if not is_outage:
+            log.warning("database error", extra={**fields, "in_use": in_use, "pool_size": pool_size, "path": request.path})
+        elif not self.began:
+            self.began = self.reported = now
+            log.warning("database unavailable", extra={**fields, **self.server, "pid": os.getpid()})
+        elif now >= self.reported + SUMMARY_SECONDS:
+            self.reported = now
+            log.warning("database still unavailable", extra={**fields, **self._totals()})
+
+    def end(self) -> None:
+        log.warning("database available again", extra=self._totals())
+        self.began, self.failed_requests = 0.0, 0
+
+    def _cause(self, error: psycopg.Error, *, pool_is_busy: bool) -> tuple[psycopg.Error, bool]:
+        """The error to log, and whether it means that no request can use the database."""
+        if isinstance(error, PoolTimeout):
+            return (self.connect_error, True) if self.connect_error else (error, not pool_is_busy)
+        cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
+        connection_lost = cause.sqlstate is None or cause.sqlstate.startswith("57P")  # 57P: the server shuts down
+        return cause, connection_lost and not isinstance(cause, TooManyRequests)
+
+    def _totals(self) -> dict[str, object]:
+        seconds = round(monotonic() - self.began, 1)
+        return {**self.server, "pid": os.getpid(), "failed_requests": self.failed_requests, "seconds": seconds}
+
+
+def _message(error: psycopg.Error) -> str:
+    """The message of the server or of libpq. It holds no password. DETAIL is left out because it may quote a row."""
+    return " ".join((error.diag.message_primary or str(error)).split())

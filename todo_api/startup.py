@@ -1,0 +1,36 @@
+"""Brings the database up to date and logs what starts: versions, migrations and settings."""
+
+import logging
+import platform
+from dataclasses import fields
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from todo_api import __version__, migrations
+from todo_api.config import Config
+from todo_api.connection import Connection
+
+log = logging.getLogger(__name__)
+
+
+def prepare(config: Config) -> None:
+    """Migrate the database and log one record, which holds no secret.
+
+    Raises:
+        SystemExit: the database cannot be used; one line says why.
+    """
+    applied = migrations.migrate(config.database_url)
+    options = conninfo_to_dict(config.database_url)
+    with Connection.connect(config.database_url, autocommit=True) as conn:
+        conn.configure(config.prepare)
+        (count,) = conn.execute("SELECT count(*) FROM schema_migrations").fetchone() or (0,)
+        database = {
+            **{name: options.get(name) for name in ("host", "port", "dbname", "user")},
+            "postgresql": conn.info.parameter_status("server_version"),
+            "connection": "direct" if conn.direct else "pooler",
+        }
+    settings = {each.metadata["variable"]: getattr(config, each.name) for each in fields(config) if each.repr}
+    versions = {"version": __version__, "python": platform.python_version(), "psycopg": psycopg.__version__}
+    migrated = {"migrations_applied_now": applied, "migrations_total": count}
+    log.info("todo_api starts", extra={**versions, "database": database, **migrated, "settings": settings})
