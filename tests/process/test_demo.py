@@ -19,6 +19,8 @@ import pytest
 from tests.support.client import Client, over_http
 from tests.support.server import ROOT, Service, free_port, wait_until
 
+pytestmark = pytest.mark.long
+
 # What the developer, or the make that runs the tests, has set must not reach the demo.
 SETTINGS = ("BETTER_AUTH_SECRET", "NEON_DATABASE_URL", "BETTER_AUTH_URL", "BETTER_AUTH_JWKS_URL", "DEBUG")
 MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
