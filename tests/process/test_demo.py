@@ -25,6 +25,8 @@ from tests.support.server import ROOT, Service, free_port, wait_until
 
 # Settings of the developer, or of the make that runs the tests, must not reach the demo.
 SETTINGS = re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+
+pytestmark = pytest.mark.long
 MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
 
 

@@ -25,6 +25,8 @@ from tests.support.load import lost, writing
 from tests.support.server import ROOT, Service
 from todo_api.migrations import migrate
 
+pytestmark = pytest.mark.long
+
 
 class Image:
     """The steps of deploy/Dockerfile, with a new virtual environment in place of its Python."""

@@ -9,9 +9,12 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
+import pytest
 
 from tests.support.load import WRITERS, both_workers, locked, lost, writing
 from tests.support.server import Service, wait_until
+
+pytestmark = pytest.mark.long
 
 
 def test_sigterm_lets_a_request_finish(database_url: str, sql: psycopg.Connection) -> None:
