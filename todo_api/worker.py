@@ -103,7 +103,7 @@ class GracefulGeventWorker(GeventWorker):
         if not isinstance(exc, ParseException):
             super().handle_error(req, client, addr, exc)
             return
-        self.log.warning("not a request", extra={"error": type(exc).__name__})
+        self.log.warning("invalid request", extra={"error": type(exc).__name__})
         status = HTTPStatus(STATUSES.get(type(exc), 400))
         body = f'{{"detail": "{status.phrase}"}}'
         fields = f"Connection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
