@@ -17,12 +17,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from dev.postgres import WHEEL, unprivileged
-from tests.support.client import Client, application, in_process
+from tests.support.client import SECRET, Client, application, in_process
 from tests.support.key_server import KeyServer
 from tests.support.load import lost, writing
-from tests.support.server import ROOT, Service
+from tests.support.server import ROOT, Service, executable
+from todo_api.config import Config
 from todo_api.migrations import migrate
 
 
@@ -91,6 +93,60 @@ def test_the_image_serves_as_nobody_and_knows_its_health(image: Image, database_
         assert not healthy(other.http.server_port)
         assert service.stop() == 0
         assert not healthy(service.port)
+
+
+COMPOSE_ENV = {"POSTGRES_PASSWORD": "hunter2", "BETTER_AUTH_SECRET": SECRET, "BETTER_AUTH_URL": "https://todo.example.org/"}
+
+
+def compose(folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What `docker compose config` makes of compose.yaml with this `.env`. It needs no Docker engine."""
+    shutil.copy(ROOT / "compose.yaml", folder)
+    shutil.copytree(ROOT / "deploy", folder / "deploy", dirs_exist_ok=True)
+    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
+    plugin = subprocess.run(["docker", "compose", "version"], check=False, capture_output=True).returncode == 0  # noqa: S607
+    command = ["docker", "compose"] if plugin else [executable("docker-compose")]
+    clean = {name: value for name, value in os.environ.items() if name not in COMPOSE_ENV}
+    return subprocess.run([*command, "config"], check=False, capture_output=True, text=True, cwd=folder, env=clean)
+
+
+def test_compose_accepts_compose_yaml(tmp_path: Path) -> None:
+    done = compose(tmp_path, COMPOSE_ENV)
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert services.keys() == {"db", "app", "nginx"}
+    app = services["app"]["environment"]
+    assert app["NEON_DATABASE_URL"] == "postgresql://todo:hunter2@db:5432/todo"
+    assert Config.from_env(app).bind == "0.0.0.0:8000"
+    assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
+    assert (tmp_path / services["app"]["build"]["dockerfile"]).exists()
+
+
+@pytest.mark.parametrize("name", COMPOSE_ENV)
+def test_compose_names_a_missing_secret(name: str, tmp_path: Path) -> None:
+    done = compose(tmp_path, {**COMPOSE_ENV, name: ""})
+    assert done.returncode != 0
+    assert name in done.stderr
+
+
+def test_compose_adapts_the_configuration_of_nginx(tmp_path: Path) -> None:
+    """Its command runs here, and nginx checks the result, with an address in place of the name of the container."""
+    shell, option, script = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["nginx"]["command"]
+    script = script.replace("$$", "$").replace("/nginx.conf >", f"{ROOT}/deploy/nginx.conf >")
+    script = script.replace("/etc/nginx/nginx.conf", f"{tmp_path}/nginx.conf").partition(" && exec ")[0]
+    subprocess.run([shell, option, script], check=True, env={**os.environ, **COMPOSE_ENV})
+    text = (tmp_path / "nginx.conf").read_text()
+    assert "server app:8000;" in text
+    assert '"https://todo.example.org" $http_origin;' in text
+    assert "app.example.com" not in text
+
+
+def test_the_procfile_starts_the_service(database_url: str) -> None:
+    name, _, command = (ROOT / "Procfile").read_text().strip().partition(": ")
+    service = Service(database_url)
+    assert name == "web"
+    service.command = [sys.executable, "-m", *command.split(), "--bind", f"127.0.0.1:{service.port}"]
+    with service:
+        assert service.client("alice").create()
 
 
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
