@@ -1,13 +1,5 @@
-"""For WSGI servers: the application, on a database whose schema is up to date.
+"""The application for WSGI servers. gunicorn migrates the database first, in its master; run `flask migrate` for others."""
 
-gunicorn imports this once, in its master. Other servers may import it in each process: they migrate one after the other.
-"""
+from todo_api import create_app
 
-import os
-
-from todo_api import create_app, startup
-from todo_api.config import Config
-
-config = Config.from_env(os.environ)
-app = create_app(config)
-startup.prepare(config)
+app = create_app()

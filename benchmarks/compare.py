@@ -1,4 +1,4 @@
-"""`make bench`: this service beside a bare WSGI limit and a FastAPI peer.
+"""`make bench`: this service beside a bare WSGI callable and two FastAPI peers.
 
 All of them are up, with two processes each, on one PostgreSQL and one table, and one at a time has work, in rounds whose order
 rotates: what disturbs the machine disturbs all. Before each measurement the table is filled anew.
@@ -11,13 +11,11 @@ import contextlib
 import json
 import os
 import platform
-import re
 import signal
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,20 +24,13 @@ from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks import report
 from benchmarks.database import database, server
+from benchmarks.server import SERVERS, Server, make_token
 from dev.postgres import die_with_parent
-from tests.support.client import ORIGIN, SECRET, Client
-from tests.support.server import ROOT, Service, free_port
-from todo_api.tokens import sign
+from dev.server import ROOT, free_port
 
 CONNECTIONS = 50
 USERS = 50
 WORKLOADS = ("mixed", "get", "list", "toggle", "create")
-FASTAPI = [".venv-bench/bin/python", "-m", "uvicorn", "--app-dir", "benchmarks/peers", "fastapi_sqlmodel:app", "--loop", "uvloop"]
-SERVERS = {
-    "todo_api": [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", "127.0.0.1:{port}"],
-    "wsgi_limit": [sys.executable, "-m", "gunicorn", "benchmarks.peers.wsgi_limit:app", "--bind", "127.0.0.1:{port}"],
-    "fastapi_sqlmodel": [*FASTAPI, "--http", "httptools", "--no-access-log", "--log-level", "warning", "--port", "{port}"],
-}
 FILL = """
 INSERT INTO tasks (user_id, title, description, completed)
 SELECT
@@ -51,46 +42,6 @@ FROM (VALUES ('short', 20), ('long', 100), ('doomed', 200)) AS kinds (kind, task
 CROSS JOIN generate_series(1, %s) AS u CROSS JOIN generate_series(1, tasks) AS n
 ORDER BY n, md5(u::text)
 """
-
-
-class Server(Service):
-    """One of those compared."""
-
-    def __init__(self, name: str, database_url: str) -> None:
-        super().__init__(database_url)
-        self.name = name
-        self.command = [word.format(port=self.port) for word in SERVERS[name]]
-        self.children += "uvicorn" in self.command  # which has a helper beside its workers
-
-    def must_work(self) -> None:
-        """SystemExit unless it does what the API says, whoever asks."""
-        alice, bob = Client(self.send, "alice"), Client(self.send, "bob")
-        task = alice.create('tïtle "q" ✓', description="a\nb")
-        path, forged = f"{task['id']}/complete", {"Authorization": alice.headers["Authorization"][:-5] + "AAAAA"}
-        found = {
-            "create": ([task[name] for name in ("user_id", "title", "completed")], ["alice", 'tïtle "q" ✓', False]),
-            "list": (alice.list(), [task]),
-            "get": (alice.call("GET", task["id"]).json, task),
-            "update": (
-                alice.call("PUT", task["id"], {"title": "z"}).json | {"updated_at": ""},
-                {**task, "title": "z", "updated_at": ""},
-            ),
-            "toggle": ([alice.call("PATCH", path).json["completed"] for _ in "ab"], [True, False]),
-            "get by another user": (bob.call("GET", task["id"]).status, 404),
-            "another user's path": (bob.call("GET", of=alice).status, 403),
-            "a forged token": (alice.call("GET", headers=forged).status, 401),
-            "CORS": (alice.call("GET").headers["Access-Control-Allow-Origin"], ORIGIN),
-            "delete": (alice.call("DELETE", task["id"]).status, 204),
-            "get after delete": (alice.call("GET", task["id"]).status, 404),
-        }
-        for what, (got, expected) in found.items():
-            if got != expected:
-                raise SystemExit(f"wrong answer of {self.name} to {what}: {got}, not {expected}")
-
-    def memory(self) -> float:
-        """MB of all its processes, where shared pages count once (PSS)."""
-        sizes = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in (self.process.pid, *self.workers())]
-        return sum(int(size) for text in sizes for size in re.findall(r"^Pss: +(\d+)", text, re.MULTILINE)) / 1024
 
 
 @contextlib.contextmanager
@@ -121,7 +72,7 @@ def fill(url: str) -> dict[str, list[Any]]:
         conn.execute("VACUUM ANALYZE tasks")
         ids = {user: ids for user, *ids in conn.execute("SELECT user_id, array_agg(id ORDER BY id) FROM tasks GROUP BY user_id")}
     kinds = {kind: [f"{kind}{number}" for number in range(1, USERS + 1)] for kind in ("new", "short", "long", "doomed")}
-    return {kind: [(user, sign(user, SECRET, 24 * 60), *ids.get(user, [[]])) for user in users] for kind, users in kinds.items()}
+    return {kind: [(user, make_token(user), *ids.get(user, [[]])) for user in users] for kind, users in kinds.items()}
 
 
 def measure(server: Server, job: dict[str, Any]) -> dict[str, float]:
@@ -149,7 +100,7 @@ def compare(url: str, database_pid: int | None) -> list[report.Row]:
         far = stack.enter_context(away(url, float(os.environ.get("LATENCY_MS") or 0)))
         servers = [stack.enter_context(Server(name, far)) for name in names]
         for each in servers:
-            each.must_work()
+            each.check()
         turns = [
             (workload, turn, servers[(turn + place) % len(servers)])
             for workload in chosen("WORKLOADS", WORKLOADS) for turn in range(rounds) for place in range(len(servers))
@@ -176,7 +127,7 @@ def circumstances(url: str, rows: list[report.Row]) -> str:
     """What the numbers were measured with, and on."""
     with psycopg.connect(url) as conn:
         version = conn.execute("SELECT current_setting('server_version'), current_setting('fsync')").fetchone() or ("?", "?")
-    pins = [(ROOT / name).read_text() for name in ("requirements.txt", "benchmarks/requirements.txt")]
+    pins = [(ROOT / name).read_text().partition("\n\n")[0] for name in ("requirements.txt", "benchmarks/requirements.txt")]
     packages = dict.fromkeys(line.replace("==", " ") for text in pins for line in text.splitlines() if "==" in line)
     memory = ", ".join(
         f"{name} {report.median(rows, name, rows[0]['workload'], 'memory'):.0f}" for name in report.names(rows, "server")

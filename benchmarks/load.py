@@ -23,7 +23,7 @@ from os import sysconf
 from pathlib import Path
 from typing import Any
 
-from tests.support.client import ORIGIN
+from dev.server import ORIGIN
 
 WARM_UP_SECONDS = 1
 MIX = ["list"] * 40 + ["get"] * 20 + ["create"] * 15 + ["update"] * 10 + ["toggle"] * 10 + ["delete"] * 5

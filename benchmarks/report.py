@@ -6,8 +6,9 @@ from typing import Any
 Row = dict[str, Any]  # one measurement: server, workload, round, and what load.py returns
 HEAD = ("workload", "server", "requests/s", "p50 ms", "p99 ms", "server CPU µs", "database CPU µs", "todo_api / this")
 STYLE = """text { font: 13px system-ui, sans-serif; fill: #1f2328 } .value { fill: #59636e }
-.b0 { fill: #0969da } .b1 { fill: #8c959f } .b2 { fill: #bf8700 }
-@media (prefers-color-scheme: dark) { text { fill: #f0f6fc } .value { fill: #9198a1 } .b0 { fill: #4493f8 } }"""
+.b0 { fill: #0969da } .b1 { fill: #8c959f } .b2 { fill: #1a7f37 } .b3 { fill: #bf8700 }
+@media (prefers-color-scheme: dark) {
+text { fill: #f0f6fc } .value { fill: #9198a1 } .b0 { fill: #4493f8 } .b2 { fill: #3fb950 } }"""
 
 
 def median(rows: list[Row], server: str, workload: str, what: str) -> float:
@@ -44,8 +45,8 @@ def chart(rows: list[Row]) -> str:
     most = max(median(rows, server, workload, "rate") for server in servers for workload in workloads)
     parts, y = [], 28
     for number, server in enumerate(servers):
-        parts.append(f'<rect class="b{number}" x="{90 + number * 150}" y="4" width="12" height="12"/>')
-        parts.append(f'<text x="{108 + number * 150}" y="15">{server}</text>')
+        parts.append(f'<rect class="b{number}" x="{90 + number * 135}" y="4" width="12" height="12"/>')
+        parts.append(f'<text x="{108 + number * 135}" y="15">{server}</text>')
     for workload in workloads:
         parts.append(f'<text x="82" y="{y + 10 * len(servers) + 4}" text-anchor="end">{workload}</text>')
         for number, server in enumerate(servers):

@@ -20,7 +20,10 @@ import psycopg
 
 from benchmarks.compare import progress
 from benchmarks.database import database, server
-from tests.support.client import Client, application, in_process
+from benchmarks.server import make_token
+from dev.server import environment
+from todo_api import create_app
+from todo_api.config import Config
 from todo_api.connection import SETTINGS, Connection
 from todo_api.statements import SQL, statement
 
@@ -172,20 +175,23 @@ def fillfactors(server_url: str, tasks: int = 100_000) -> None:
 def lists(server_url: str) -> None:
     """Through the application in this process, whose share is what it uses of the processor beside the database."""
     print("\n| tasks of one user | kB | database CPU µs | of a task | service CPU µs | of a task |\n|---|---|---|---|---|---|")
-    with database(server_url) as url, connect(url) as conn, application(url) as app:
+    with database(server_url) as url, connect(url) as conn:
+        app = create_app(Config.from_env(environment(url)))
+        client = app.test_client()
         for tasks in (20, 100, 1_000, 10_000):
             conn.execute("TRUNCATE tasks")
             fill(url, tasks, 1)
             user, count = md5(b"0", usedforsecurity=False).hexdigest(), max(20, 200_000 // tasks // 10)
             *_, own = measure(conn, lambda: ("list_tasks", {"user_id": user}), count)  # noqa: B023  # called before it changes
-            alice = Client(in_process(app), user)
-            assert len(alice.list()) == tasks
+            path, headers = f"/api/{user}/tasks", {"Authorization": f"Bearer {make_token(user)}"}
+            assert len(client.get(path, headers=headers).json or []) == tasks
             since = time.process_time()
-            bodies = [len(alice.call("GET").body) for _ in range(count)]
+            bodies = [len(client.get(path, headers=headers).data) for _ in range(count)]
             service = (time.process_time() - since) / count * 1e6
             print(
                 f"| {tasks:,} | {bodies[0] / 1000:.1f} | {own:.0f} | {own / tasks:.2f} | {service:.0f} | {service / tasks:.2f} |"
             )
+        app.extensions["pool"].close()
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from typing import NoReturn
 from dotenv import load_dotenv
 
 from dev.postgres import Postgres, die_with_parent
-from todo_api.tokens import sign
+from todo_api.tokens import make_token
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".demo"
@@ -103,7 +103,7 @@ def _serve(port: str) -> None:
         while gunicorn.poll() is None and not _healthy(int(port)):
             time.sleep(0.1)
         if gunicorn.poll() is None:
-            token = sign("alice", os.environ["BETTER_AUTH_SECRET"], DAY)
+            token = make_token("alice", os.environ["BETTER_AUTH_SECRET"], DAY)
             print(BANNER.format(base=f"http://127.0.0.1:{port}", token=token), flush=True)
         if gunicorn.wait():
             raise SystemExit(gunicorn.returncode)

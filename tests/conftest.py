@@ -1,7 +1,7 @@
 """One PostgreSQL server for the run, one database for each process of it, users with random ids: nothing needs cleaning up."""
 
+import contextlib
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -15,20 +15,21 @@ from dev.postgres import Postgres, new_database
 from tests.support.client import Client, application, in_process
 from todo_api.migrations import migrate
 
-SERVER = pytest.StashKey[Postgres]()
+SERVER = pytest.StashKey[contextlib.ExitStack]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if not os.environ.get("TEST_DATABASE_URL"):  # the processes of pytest-xdist inherit it from the first
-        server = Postgres(Path(tempfile.mkdtemp(prefix="todo_test_")), "fsync=off", "max_connections=300").__enter__()
-        config.stash[SERVER] = server
+        with contextlib.ExitStack() as opened:
+            home = opened.enter_context(tempfile.TemporaryDirectory(prefix="todo_test_"))
+            server = opened.enter_context(Postgres(Path(home), "fsync=off", "max_connections=300"))
+            config.stash[SERVER] = opened.pop_all()
         os.environ["TEST_DATABASE_URL"] = server.url("postgres")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if server := config.stash.get(SERVER, None):
-        server.__exit__()
-        shutil.rmtree(server.home)
+        server.close()
         del os.environ["TEST_DATABASE_URL"]
 
 

@@ -23,10 +23,10 @@ def with_claims(client: Client, claims: dict[str, Any]) -> Answer:
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic YTpi", "Token abc", "bearer   "])
-def test_no_token_is_missing(alice: Client, header: str) -> None:
+def test_a_missing_token_is_refused(alice: Client, header: str) -> None:
     answer = with_header(alice, header)
     assert (answer.status, answer.json) == (401, {"detail": MISSING})
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="todo_api"'
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
@@ -79,14 +79,14 @@ BAD_TOKENS = {
 def test_a_bad_token_is_refused(alice: Client, bad: str) -> None:
     answer = with_header(alice, f"Bearer {bad}")
     assert (answer.status, answer.json) == (401, {"detail": INVALID})
-    assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="todo_api", error="invalid_token"'
 
 
 @pytest.mark.parametrize("ago", [0, 1, 4, 6, 3600])
 def test_an_expired_token_is_refused_without_leeway(alice: Client, ago: int) -> None:
     answer = with_claims(alice, {"sub": alice.user_id, "exp": int(time.time()) - ago})
     assert (answer.status, answer.json) == (401, {"detail": EXPIRED})
-    assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="todo_api", error="invalid_token"'
 
 
 @pytest.mark.parametrize(
@@ -111,18 +111,18 @@ def test_a_token_must_name_a_user(alice: Client, claims: dict[str, Any]) -> None
         {"email": "bob@example.com"},
     ],
 )
-def test_other_claims_do_not_matter(alice: Client, more: dict[str, Any]) -> None:
+def test_other_claims_are_ignored(alice: Client, more: dict[str, Any]) -> None:
     assert with_claims(alice, {"sub": alice.user_id, **more}).status == 200
 
 
-def test_user_id_names_the_user_without_sub(alice: Client) -> None:
+def test_without_sub_the_user_id_claim_is_used(alice: Client) -> None:
     assert with_claims(alice, {"user_id": alice.user_id}).status == 200
 
 
 @pytest.mark.parametrize(
     "user_id", ["1", "Xk3" * 10, "alice+todo@example.com", "Ünïcödé 名前", "a b", "a%2Fb", "x" * 255, "'", "%"]
 )
-def test_user_ids_of_any_shape(alice: Client, user_id: str) -> None:
+def test_all_kinds_of_user_ids_are_accepted(alice: Client, user_id: str) -> None:
     odd = Client(alice.send, user_id)
     task = odd.create()
     assert task["user_id"] == user_id

@@ -190,7 +190,7 @@ def test_a_412_carries_the_current_tag(alice: Client) -> None:
     assert alice.call("PUT", task["id"], {}, headers={"If-Match": response.headers["ETag"]}).status == 200
 
 
-def test_the_tag_of_a_412_is_never_the_one_that_was_sent(alice: Client, sql: psycopg.Connection) -> None:
+def test_the_tag_of_a_412_is_never_the_one_that_was_sent(alice: Client) -> None:
     task = alice.create()
     with ThreadPoolExecutor(4) as threads:
         for _ in range(50):

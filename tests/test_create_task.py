@@ -1,7 +1,6 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
 import pytest
 
 from tests.support.client import Client
@@ -106,16 +105,9 @@ def test_it_rejects_every_bad_field_at_once(alice: Client, body: Any, fields: li
     answer = alice.call("POST", body=body)
     assert answer.status == 422
     detail = answer.json["detail"]
-    assert sorted(problem["loc"] for problem in detail) == sorted(["body", field] for field in fields) or [["body"]]
+    assert sorted(problem["loc"] for problem in detail) == (sorted(["body", field] for field in fields) or [["body"]])
     assert len(detail) == max(len(fields), 1)
     assert all(set(problem) == {"loc", "msg", "type"} and problem["msg"] and problem["type"] for problem in detail)
     assert isinstance(answer.json["error"], str)
     assert all(field in answer.json["error"] for field in fields)
     assert alice.list() == []
-
-
-def test_a_task_is_made_by_one_statement(alice: Client, sql: psycopg.Connection) -> None:
-    before = sql.execute("SELECT count(*) FROM tasks WHERE user_id = %s", [alice.user_id]).fetchone()
-    alice.create()
-    after = sql.execute("SELECT count(*) FROM tasks WHERE user_id = %s", [alice.user_id]).fetchone()
-    assert (before, after) == ((0,), (1,))

@@ -17,6 +17,7 @@ ALLOWED = {
     "etags": {"config", "validation"},
     "headers": {"config"},
     "health": {"config", "db", "etags", "validation"},
+    "master": {"config", "startup", "worker"},
     "metrics": {"config", "db", "errors", "pool", "tokens"},
     "migrations": {"connection", "statements"},
     "pool": {"config", "connection"},

@@ -6,7 +6,6 @@ On the embedded PostgreSQL, which cannot count statements, and on those that Deb
 import csv
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -56,10 +55,9 @@ def as_role(server: Postgres, role: str) -> str:
 def house(request: pytest.FixtureRequest) -> Iterator[House]:
     counts = request.param != WHEEL
     settings = ["fsync=off", "autovacuum=off", *(["shared_preload_libraries=pg_stat_statements"] if counts else [])]
-    home = Path(tempfile.mkdtemp(prefix="todo_test_"))
-    with pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory(prefix="todo_test_") as home, pytest.MonkeyPatch.context() as patch:
         patch.setattr("dev.postgres.WHEEL", request.param)
-        with Postgres(home, *settings) as server:
+        with Postgres(Path(home), *settings) as server:
             with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
                 # What the owner of a database has at a host such as Neon: nearly nothing of a superuser.
                 conn.execute("CREATE ROLE owner LOGIN CREATEROLE; GRANT pg_monitor TO owner WITH ADMIN OPTION")
@@ -74,7 +72,6 @@ def house(request: pytest.FixtureRequest) -> Iterator[House]:
                 psql(house.url("owner"), INSPECTOR)
                 fill(house)
                 yield house
-    shutil.rmtree(home)
 
 
 def fill(house: House) -> None:

@@ -27,8 +27,8 @@ def reference(tasks: list[Task], parameters: dict[str, Any]) -> list[Task]:
     """What a list with these parameters holds, without its limit."""
     search, status, descending = parameters.get("search"), parameters.get("status", "all"), parameters.get("order") == "desc"
     keys = {
-        "created": lambda task: task["id"],
-        "updated": lambda task: (task["updated_at"], task["id"]),
+        "created_at": lambda task: task["id"],
+        "updated_at": lambda task: (task["updated_at"], task["id"]),
         "title": lambda task: (task["title"], task["id"]),
     }
     found = [
@@ -37,7 +37,8 @@ def reference(tasks: list[Task], parameters: dict[str, Any]) -> list[Task]:
         if (status == "all" or task["completed"] == (status == "completed"))
         and (search is None or any(search.lower() in (task[field] or "").lower() for field in ("title", "description")))
     ]
-    found.sort(key=keys[parameters.get("sort", "created")], reverse=descending)
+    sort = parameters.get("sort", "created_at")
+    found.sort(key=keys[{"created": "created_at", "updated": "updated_at"}.get(sort, sort)], reverse=descending)
     if after := parameters.get("after"):
         found = [task for task in found if (task["id"] < after if descending else task["id"] > after)]
     return found[parameters.get("offset", 0) :]
@@ -67,7 +68,7 @@ PARAMETERS = st.fixed_dictionaries(
     optional={
         "status": st.sampled_from(["all", "pending", "completed"]),
         "search": st.sampled_from([*WORDS, "mil", "i", "B", " ", "nowhere", "ünÏ"]),
-        "sort": st.sampled_from(["created", "updated", "title"]),
+        "sort": st.sampled_from(["created_at", "updated_at", "title", "created", "updated"]),
         "order": st.sampled_from(["asc", "desc"]),
         "limit": st.sampled_from([1, 2, 7, 50, 299, 300, 301, 1000]),
         "offset": st.sampled_from([0, 1, 5, 299, 300, 10_000]),
@@ -79,7 +80,7 @@ PARAMETERS = st.fixed_dictionaries(
 @given(parameters=PARAMETERS, place=st.integers(0, 400))
 def test_a_list_is_what_the_reference_says(rich: Client, parameters: dict[str, Any], place: int) -> None:
     tasks = rich.list()
-    if parameters.get("sort", "created") == "created" and place < 300:
+    if parameters.get("sort", "created").startswith("created") and place < 300:
         parameters = {**parameters, "after": tasks[place]["id"]}
     answer = ask(rich, **parameters)
     assert answer.status == 200
@@ -91,7 +92,7 @@ def test_a_list_is_what_the_reference_says(rich: Client, parameters: dict[str, A
 
 @pytest.mark.parametrize(
     ("sort", "order", "status", "limit"),
-    list(itertools.product(["created", "updated", "title"], ["asc", "desc"], ["all", "pending"], [1, 7, 100, 300])),
+    list(itertools.product(["created_at", "updated_at", "title"], ["asc", "desc"], ["all", "pending"], [1, 7, 100, 300])),
 )
 def test_walking_the_links_meets_every_task_once(rich: Client, sort: str, order: str, status: str, limit: int) -> None:
     parameters = {"sort": sort, "order": order, "status": status}
@@ -160,9 +161,29 @@ def test_all_bad_parameters_are_named_at_once(alice: Client) -> None:
     assert sorted(problem["loc"][1] for problem in answer.json["detail"]) == ["limit", "offset", "sort"]
 
 
-def test_after_goes_with_the_order_of_creation_only(alice: Client) -> None:
-    assert ask(alice, after=1, sort="created").status == 200
-    assert ask(alice, after=1, sort="title").status == 422
+def test_after_only_works_in_order_of_creation(alice: Client) -> None:
+    for sort in ("created", "created_at", ""):
+        assert ask(alice, after=1, sort=sort).status == 200
+    for sort in ("updated", "updated_at", "title"):
+        answer = ask(alice, after=1, sort=sort)
+        assert (answer.status, answer.json["detail"][0]["loc"]) == (422, ["query", "after"])
+
+
+@pytest.mark.parametrize("sort", ["created", "updated"])
+def test_short_names_of_sort_give_the_same_list_and_links(rich: Client, sort: str) -> None:
+    for parameters in ({"order": "desc"}, {"limit": 200}):
+        short, long = ask(rich, sort=sort, **parameters), ask(rich, sort=f"{sort}_at", **parameters)
+        assert short.json == long.json
+        assert next_path(short) == next_path(long).replace(f"sort={sort}_at", f"sort={sort}")
+
+
+def test_an_empty_parameter_counts_as_absent(rich: Client) -> None:
+    names = ["status", "search", "sort", "order", "limit", "offset", "after"]
+    for empty in ([name] for name in names), [names]:
+        for chosen in empty:
+            answer = ask(rich, **dict.fromkeys(chosen, ""))
+            assert (answer.status, answer.json) == (200, rich.list())
+    assert walk(rich, {**dict.fromkeys(names, ""), "limit": 100}) == walk(rich, {"limit": 100})
 
 
 def test_unknown_parameters_are_ignored(alice: Client) -> None:

@@ -3,7 +3,6 @@ import logging
 import sys
 
 import pytest
-from flask import Flask
 
 from tests.support.client import Client
 from todo_api.logs import JsonFormatter
@@ -28,7 +27,7 @@ def test_a_record_is_one_json_object_on_one_line() -> None:
     assert fields["time"].endswith("+00:00")
 
 
-def test_a_record_names_its_request(app: Flask, alice: Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_names_its_request(alice: Client, caplog: pytest.LogCaptureFixture) -> None:
     caplog.handler.setFormatter(JsonFormatter())
     alice.call("GET", headers={"Authorization": "", "X-Request-Id": "mine"})
     assert json.loads(caplog.text)["request_id"] == "mine"

@@ -1,10 +1,12 @@
-from importlib.metadata import requires
+import ast
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
+PACKAGE = Path(__file__).parents[1] / "todo_api"
 
 
 def test_every_install_is_the_same() -> None:
@@ -21,3 +23,15 @@ def test_every_install_is_the_same() -> None:
         if not other.marker or any(other.marker.evaluate({"extra": extra}) for extra in {"", *each.extras})
     }
     assert needed <= pinned.keys()
+
+
+def test_whatever_the_service_imports_is_required() -> None:
+    distributions = packages_distributions()
+    pinned = {canonicalize_name(Requirement(line).name) for line in REQUIREMENTS.read_text().splitlines() if line[:1].isalpha()}
+    nodes = [node for path in PACKAGE.glob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    modules |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    roots = {module.partition(".")[0] for module in modules}
+    imported = {canonicalize_name(name) for root in roots for name in distributions.get(root, ())}
+    assert imported <= pinned
+    assert "flask-swagger-ui" in imported

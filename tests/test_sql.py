@@ -2,13 +2,15 @@
 
 import json
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.support.client import Client
+from tests.support.client import Client, application, in_process
+from tests.support.load import every_operation
 from tests.support.psql import check_head, psql
 from tests.support.statements import BOUND, FILES, VALUES, execute, parameters
 from todo_api.connection import SETTINGS, Connection
@@ -32,6 +34,22 @@ def test_psql_prints_what_the_api_returns(alice: Client, database_url: str) -> N
 def test_values_are_quoted_by_psql_too(alice: Client, database_url: str) -> None:
     alice.create()
     assert psql(database_url, SQL / "list_tasks.sql", "-At", **{**LIST, "user_id": "x' OR 'a' = 'a"}).startswith("[]|")
+
+
+def test_an_operation_runs_one_statement(database_url: str) -> None:
+    with application(database_url, DB_POOL_SIZE="1") as app:
+        alice = Client(in_process(app), f"alice-{uuid.uuid4()}")
+        operations = every_operation(alice.create()["id"])
+        executed: list[str] = []
+        with app.extensions["pool"].connection() as conn:
+            conn.execute("SET log_statement = 'all'; SET client_min_messages = log")  # the server sends its log to the client
+            conn.add_notice_handler(lambda notice: executed.append(notice.message_primary or ""))
+        for operation in operations:
+            alice.call(*operation)
+        alice.call("POST", body={"title": "x"}, headers={"Idempotency-Key": "k"})
+    names = [re.findall(r"/\* (\w+) \*/", text) for text in executed]
+    expected = ["list_tasks", "create_task", "get_task", "update_task", "update_task", "delete_task", "create_task_once"]
+    assert names == [[name] for name in expected]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -68,8 +86,9 @@ def crowded(database_url: str) -> str:
     return database_url
 
 
+@pytest.mark.usefixtures("crowded")
 @pytest.mark.parametrize("file", BOUND, ids=lambda file: file.stem)
-def test_a_plan_reads_one_range_of_the_key_and_sorts_nothing(file: Path, crowded: str, sql: psycopg.Connection) -> None:
+def test_a_plan_reads_one_range_of_the_key_and_sorts_nothing(file: Path, sql: psycopg.Connection) -> None:
     nodes = plan(sql, file, {**parameters(file), "user_id": "crowd-5"})
     kinds = {node["Node Type"] for node in nodes}
     assert not kinds & ({"Seq Scan"} if file.stem == "list_tasks_sorted" else {"Seq Scan", "Sort", "Incremental Sort"}), kinds

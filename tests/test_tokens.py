@@ -1,22 +1,30 @@
-"""Better Auth's own tokens, signed with published keys."""
+"""Tokens of Better Auth, which are signed with published keys, and where these keys come from."""
 
 import contextlib
 import json
+import os
 import random
+import socket
+import subprocess
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flask import Flask
 
 from tests.support.client import SECRET, Client, application, config, in_process, token
 from tests.support.key_server import MAKERS, Key, KeyServer
+from tests.support.server import ROOT
 from todo_api import jwks, tokens
 from todo_api.tokens import Verifier
 
@@ -41,7 +49,7 @@ def new_verifier(server: KeyServer, **env: str) -> Verifier:
 
 
 def passes(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let time pass for the key store and the verifier."""
+    """Advance the clocks of the key store and the verifier."""
     for module in (jwks, tokens):
         clock = module.time
         offset = seconds
@@ -81,9 +89,7 @@ def test_a_token_of_each_algorithm_is_accepted(server: KeyServer, verifier: Veri
     ],
     ids=str,
 )
-def test_its_times_issuer_and_audience_are_checked(
-    server: KeyServer, verifier: Verifier, alg: str, claims: dict[str, Any]
-) -> None:
+def test_times_issuer_and_audience_are_checked(server: KeyServer, verifier: Verifier, alg: str, claims: dict[str, Any]) -> None:
     assert refused(verifier, KEYS[alg].token(server, {"sub": "alice", **claims}))
 
 
@@ -100,7 +106,7 @@ def test_a_key_of_another_type_is_refused(server: KeyServer, verifier: Verifier,
 
 
 @pytest.mark.parametrize(("alg", "other"), [("ES256", "ES512"), ("ES512", "ES256"), ("EdDSA", "ES256"), ("RS256", "ES256")])
-def test_a_key_that_names_no_algorithm_serves_that_of_its_type(
+def test_a_key_without_alg_is_used_for_the_algorithm_of_its_type(
     server: KeyServer, verifier: Verifier, alg: str, other: str
 ) -> None:
     key = Key(alg, "nameless")
@@ -110,7 +116,7 @@ def test_a_key_that_names_no_algorithm_serves_that_of_its_type(
     assert refused(verifier, KEYS[other].token(server, {"sub": "alice"}, kid="nameless"))
 
 
-def test_an_rsa_key_that_names_no_algorithm_serves_both(server: KeyServer, verifier: Verifier) -> None:
+def test_an_rsa_key_without_alg_is_used_for_rs256_and_ps256(server: KeyServer, verifier: Verifier) -> None:
     key = Key("RS256", "rsa")
     del key.jwk["alg"]
     server.keys = [key]
@@ -119,14 +125,14 @@ def test_an_rsa_key_that_names_no_algorithm_serves_both(server: KeyServer, verif
     assert verifier.user_id(key.token(server, {"sub": "bob"})) == "bob"
 
 
-def test_a_key_serves_the_algorithm_that_it_names_alone(server: KeyServer, verifier: Verifier) -> None:
+def test_a_key_with_alg_is_used_only_for_that_algorithm(server: KeyServer, verifier: Verifier) -> None:
     key = Key("RS256", "rsa")
     server.keys = [key]
     key.alg = "PS256"
     assert refused(verifier, key.token(server, {"sub": "alice"}))
 
 
-def test_broken_keys_spoil_no_other(server: KeyServer, verifier: Verifier) -> None:
+def test_broken_keys_do_not_affect_other_keys(server: KeyServer, verifier: Verifier) -> None:
     good = KEYS["EdDSA"].jwk
     broken: list[Any] = [
         {**good, "kid": None},
@@ -144,7 +150,7 @@ def test_broken_keys_spoil_no_other(server: KeyServer, verifier: Verifier) -> No
 
 
 @pytest.mark.parametrize("alg", ALGORITHMS)
-def test_a_public_key_is_no_shared_secret(server: KeyServer, verifier: Verifier, alg: str) -> None:
+def test_a_public_key_is_not_accepted_as_the_shared_secret(server: KeyServer, verifier: Verifier, alg: str) -> None:
     public = KEYS[alg].private.public_key()
     kinds = [(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)]
     for encoding, form in kinds:
@@ -154,7 +160,7 @@ def test_a_public_key_is_no_shared_secret(server: KeyServer, verifier: Verifier,
 
 
 def hmac_token(claims: dict[str, Any], key: bytes, kid: str) -> str:
-    """HS256 with any bytes as the secret: PyJWT itself would not sign with a public key."""
+    """Sign with HS256 and any bytes as the secret; jwt.encode() refuses public keys."""
     algorithm = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
     head, _, _ = jwt.encode(claims, SECRET, "HS256", {"kid": kid}).rpartition(".")
     return f"{head}.{jwt.utils.base64url_encode(algorithm.sign(head.encode(), key)).decode()}"
@@ -168,7 +174,7 @@ def test_a_token_may_not_name_its_own_key(server: KeyServer, verifier: Verifier,
 
 
 def signed(server: KeyServer, headers: dict[str, Any]) -> str:
-    """A token with any header at all, and a signature that holds."""
+    """Make a token with these headers and a valid signature."""
     key = KEYS["EdDSA"]
     header = {name: value for name, value in {"alg": "EdDSA", "kid": key.kid, **headers}.items() if value is not None}
     claims = {"sub": "alice", "exp": int(time.time()) + 60, "iss": server.origin, "aud": server.origin}
@@ -193,7 +199,7 @@ def signed(server: KeyServer, headers: dict[str, Any]) -> str:
     ],
     ids=str,
 )
-def test_odd_headers_are_refused(server: KeyServer, verifier: Verifier, headers: dict[str, Any]) -> None:
+def test_unusual_headers_are_refused(server: KeyServer, verifier: Verifier, headers: dict[str, Any]) -> None:
     assert verifier.user_id(signed(server, {})) == "alice"
     assert refused(verifier, signed(server, headers))
 
@@ -225,18 +231,18 @@ def test_no_mutation_of_a_token_is_accepted(server: KeyServer, verifier: Verifie
 
 
 def canonical(text: str) -> object:
-    """The bytes that the three parts stand for: base64 spells the last of them in several ways, which forges nothing."""
+    """Return the decoded parts, because different base64 texts can stand for the same signature."""
     try:
         return [jwt.utils.base64url_decode(part.rstrip("=").encode()) for part in text.split(".")]
     except ValueError:
         return text
 
 
-def test_a_new_key_is_picked_up(server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_key_is_accepted(server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
     assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
     new = Key("EdDSA", "new")
     server.keys.append(new)
-    passes(jwks.PAUSE_SECONDS + 1, monkeypatch)
+    passes(jwks.RETRY_INTERVAL + 1, monkeypatch)
     assert verifier.user_id(new.token(server, {"sub": "alice"})) == "alice"
     assert server.fetches == 2
 
@@ -248,12 +254,12 @@ def test_a_withdrawn_key_is_dropped(server: KeyServer, verifier: Verifier, monke
     passes(jwks.STALE_SECONDS + 1, monkeypatch)
     assert verifier.user_id(old) == "alice"  # this use starts the fetch
     wait_for_fetches(verifier)
-    passes(tokens.REMEMBERED_SECONDS + 1, monkeypatch)
+    passes(tokens.CACHE_SECONDS + 1, monkeypatch)
     assert refused(verifier, old)
 
 
 def wait_for_fetches(verifier: Verifier) -> None:
-    assert verifier.keys.idle.wait(10)
+    assert verifier.keys.fetch_done.wait(10)
 
 
 def test_many_unknown_keys_cause_one_fetch(server: KeyServer, verifier: Verifier) -> None:
@@ -271,9 +277,9 @@ def test_the_first_tokens_share_one_fetch(server: KeyServer, verifier: Verifier)
     assert server.fetches == 1
 
 
-def test_a_fetch_that_ends_while_a_token_looks_for_it_counts(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_found_when_the_fetch_ends_before_the_wait_begins(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     store = jwks.KeyStore(f"{server.origin}/api/auth/jwks")
-    monkeypatch.setattr(store, "_fetch_in_background", store._fetch)
+    monkeypatch.setattr(store, "_start_fetch", lambda: store._fetch(time.monotonic() + 10, store.fetch_done))
     assert store.find("kid-EdDSA", "EdDSA")
 
 
@@ -289,7 +295,7 @@ BROKEN: dict[str, Callable[[KeyServer], Callable[[BaseHTTPRequestHandler], None]
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
-def test_an_outage_costs_no_known_key(
+def test_known_keys_stay_in_use_during_an_outage(
     server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch, broken: Callable[[KeyServer], Any]
 ) -> None:
     assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
@@ -301,6 +307,117 @@ def test_an_outage_costs_no_known_key(
     assert server.fetches == 2
     assert refused(verifier, Key("EdDSA", "unknown").token(server, {"sub": "alice"}))
     assert server.fetches == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "body", "expected"),
+    [
+        (302, "text/plain", b"", "status 302, text/plain, 0 bytes"),
+        (401, "application/json", b'{"keys": []}', "status 401, application/json, 12 bytes"),
+        (404, "application/json", b"{}", "status 404, application/json, 2 bytes"),
+        (500, "application/json", b"{}", "status 500, application/json, 2 bytes"),
+        (200, "text/html", b"<html>", "status 200, text/html, 6 bytes"),
+        (200, "application/json", b"[]", "status 200, application/json, 2 bytes"),
+        (200, "application/json", b'{"keys": {}}', "status 200, application/json, 12 bytes"),
+        (200, "application/json", b" " * 50_000_000, "status 200, application/json, 1000001 bytes"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_response_that_is_not_a_key_set_is_logged(
+    server: KeyServer, caplog: pytest.LogCaptureFixture, status: int, content_type: str, body: bytes, expected: str
+) -> None:
+    server.answer = server.say(status, body, **{"Content-Type": content_type})
+    store = jwks.KeyStore(f"{server.jwks_url}?key=hunter2")
+    with contextlib.suppress(jwt.PyJWTError):
+        store.find("kid", "EdDSA")
+    assert store.fetch_done.wait(10)
+    assert [(vars(record)["message"], vars(record)["response"]) for record in caplog.records] == [("keys not fetched", expected)]
+    assert [vars(record)["url"] for record in caplog.records] == [server.jwks_url]
+
+
+def test_a_failed_connection_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with KeyServer() as gone:
+        pass
+    store = jwks.KeyStore(gone.jwks_url)
+    with pytest.raises(jwt.PyJWKClientConnectionError):
+        store.find("kid", "EdDSA")
+    assert [(vars(each)["error"], vars(each)["response"]) for each in caplog.records] == [("ConnectionRefusedError", "none")]
+
+
+def private(key: Key) -> dict[str, Any]:
+    return {
+        **key.jwk,
+        **jwt.algorithms.get_default_algorithms()[key.alg].to_jwk(key.private, as_dict=True),
+        "key_ops": ["verify"],
+    }
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_a_private_key_is_not_used(server: KeyServer, verifier: Verifier, alg: str) -> None:
+    key = Key(alg, "private")
+    server.answer = server.say(200, json.dumps({"keys": [private(key), KEYS[alg].jwk]}).encode())
+    assert refused(verifier, key.token(server, {"sub": "alice"}))
+    assert verifier.user_id(KEYS[alg].token(server, {"sub": "alice"})) == "alice"
+
+
+def test_a_short_rsa_key_is_not_used(server: KeyServer, verifier: Verifier) -> None:
+    key = Key("RS256", "short")
+    key.private = rsa.generate_private_key(65537, 1024)  # noqa: S505
+    public = jwt.algorithms.RSAAlgorithm.to_jwk(key.private.public_key(), as_dict=True)
+    key.jwk |= {"n": public["n"]}
+    server.keys = [key]
+    with warnings.catch_warnings(action="ignore"):
+        text = key.token(server, {"sub": "alice"})
+    assert refused(verifier, text)
+
+
+def in_a_child(test: Callable[[], object]) -> bool:
+    """Run the test in a new child process, as a worker would; return whether its result is true."""
+    with warnings.catch_warnings(action="ignore"):  # Python warns about the threads of this process
+        pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if test() else 1)
+        finally:
+            os._exit(2)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def test_processes_share_the_fetched_keys(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = jwks.KeyStore(server.jwks_url)
+    assert in_a_child(lambda: store.find("kid-EdDSA", "EdDSA"))
+    assert server.fetches == 1
+    server.answer = server.say(503, b"")
+    assert in_a_child(lambda: store.find("kid-ES256", "ES256"))
+    assert store.find("kid-EdDSA", "EdDSA")
+    assert server.fetches == 1
+    assert (len(store.keys), store.fetched > 0) == (len(KEYS), True)
+
+
+def test_processes_share_that_a_key_was_withdrawn(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = jwks.KeyStore(server.jwks_url)
+    assert store.find("kid-EdDSA", "EdDSA")
+    server.keys.remove(KEYS["EdDSA"])
+
+    def fetch_again() -> bool:
+        passes(jwks.STALE_SECONDS + 1, monkeypatch)
+        store.find("kid-EdDSA", "EdDSA")
+        return store.fetch_done.wait(10)
+
+    assert in_a_child(fetch_again)
+    with pytest.raises(jwt.InvalidKeyError):
+        store.find("kid-EdDSA", "EdDSA")
+    assert server.fetches == 2
+
+
+def test_a_record_that_another_process_is_writing_is_not_used(server: KeyServer) -> None:
+    store = jwks.KeyStore(server.jwks_url)
+    key = store.find("kid-EdDSA", "EdDSA")
+    whole = store.shared[:]
+    for end in range(len(store.record)):
+        store.shared[: end + 1] = whole[:end] + b"\0"
+        assert store.find("kid-EdDSA", "EdDSA") is key
+    assert server.fetches == 1
 
 
 def test_a_known_key_never_waits_for_a_hanging_server(
@@ -318,26 +435,121 @@ def test_a_known_key_never_waits_for_a_hanging_server(
     for n in range(20):
         assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": f"user-{n}"})) == f"user-{n}"
     assert asked.wait(10)
-    assert not verifier.keys.idle.is_set(), "the fetch still hangs, and all were answered"
+    assert not verifier.keys.fetch_done.is_set(), "the fetch still hangs, and all were answered"
     released.set()
     wait_for_fetches(verifier)
 
 
-def test_a_fetch_ends_however_slowly_the_server_answers(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.2)
-    stop = threading.Event()
+@pytest.fixture
+def dribbling() -> Iterator[Callable[[str], str]]:
+    """Starts a server that sends the text and then one byte every 50 ms, on a port of 127.0.0.1; returns its address."""
+    ended = threading.Event()
+    listeners: list[socket.socket] = []
 
-    def dribble(request: BaseHTTPRequestHandler) -> None:
-        while not stop.wait(0.05):
-            request.wfile.write(b"H")
+    def send(client: socket.socket, start: bytes) -> None:
+        with client, contextlib.suppress(OSError):
+            client.sendall(start)
+            while not ended.wait(0.05):
+                client.sendall(b"a")
 
-    server.answer = dribble
-    with pytest.raises(Exception):  # noqa: B017, PT011
-        jwks.download(server.jwks_url)
-    stop.set()
+    def serve(listener: socket.socket, start: bytes) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=send, args=[listener.accept()[0], start], daemon=True).start()
+
+    def start(text: str) -> str:
+        listeners.append(listener := socket.create_server(("127.0.0.1", 0)))
+        threading.Thread(target=serve, args=[listener, text.encode("latin1")], daemon=True).start()
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    ended.set()
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
 
 
-def test_without_any_keys_it_is_unavailable_for_those_tokens_only(alice: Client, app: Flask) -> None:
+DRIBBLES = {  # what the server sends at once before it dribbles
+    "handshake": ("https", "\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"),  # the head of a ServerHello of 16 KB
+    "headers": ("http", "HTTP/1.1 200 OK\r\nX-Header: "),
+    "body": ("http", "HTTP/1.1 200 OK\r\n\r\n{"),
+    "chunked body": ("http", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n80000\r\n"),
+}
+
+
+@pytest.mark.parametrize(("scheme", "text"), DRIBBLES.values(), ids=DRIBBLES.keys())
+def test_one_deadline_covers_the_whole_fetch(
+    dribbling: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, scheme: str, text: str
+) -> None:
+    monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.3)
+    store = jwks.KeyStore(f"{scheme}://{dribbling(text)}/keys")
+    with pytest.raises(jwt.PyJWKClientConnectionError):
+        store.find("kid", "EdDSA")
+    assert store.fetch_done.wait(10)
+    assert [vars(record)["error"] for record in caplog.records] == ["TimeoutError"]
+
+
+IN_GEVENT = """
+from gevent import monkey; monkey.patch_all()
+import json, sys, jwt
+from todo_api import jwks
+jwks.FETCH_SECONDS = 0.3
+store = jwks.KeyStore(sys.argv[1])
+try:
+    store.find("kid", "EdDSA")
+except jwt.PyJWKClientConnectionError:
+    assert store.fetch_done.wait(10), "the fetch still runs"
+    print("unavailable")
+"""
+
+
+@pytest.mark.parametrize(("scheme", "text"), DRIBBLES.values(), ids=DRIBBLES.keys())
+def test_one_deadline_covers_the_whole_fetch_under_gevent(dribbling: Callable[[str], str], scheme: str, text: str) -> None:
+    command = [sys.executable, "-c", IN_GEVENT, f"{scheme}://{dribbling(text)}/keys"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (done.stdout, done.returncode) == ("unavailable\n", 0), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_request_does_not_wait_for_a_hanging_name_lookup(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.1)
+    released, lookup = threading.Event(), socket.getaddrinfo
+
+    def hang(*arguments: Any, **options: Any) -> Any:
+        released.wait(60)
+        return lookup(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    store = jwks.KeyStore(server.jwks_url)
+    with pytest.raises(jwt.PyJWKClientConnectionError):
+        store.find("kid-EdDSA", "EdDSA")
+    hung = store.fetch_done
+    assert not hung.is_set()
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    monkeypatch.setattr(jwks, "FETCH_SECONDS", 3)
+    passes(jwks.RETRY_INTERVAL + 1, monkeypatch)
+    assert store.find("kid-EdDSA", "EdDSA"), "the next fetch does not wait for the one that hangs"
+    released.set()
+    assert hung.wait(10)
+
+
+def test_keys_are_fetched_over_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with KeyServer(*KEYS.values(), tls=True) as server:
+        distrusting = jwks.KeyStore(server.jwks_url)
+        with pytest.raises(jwt.PyJWKClientConnectionError):
+            distrusting.find("kid-EdDSA", "EdDSA")
+        assert [vars(record)["error"] for record in caplog.records] == ["SSLCertVerificationError"]
+        certificate = tmp_path / "certificate.pem"
+        certificate.write_bytes(server.certificate)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert jwks.KeyStore(server.jwks_url.replace("https", "HTTPS")).find("kid-EdDSA", "EdDSA")
+        elsewhere = jwks.KeyStore(server.jwks_url.replace("127.0.0.1", "localhost"))
+        with pytest.raises(jwt.PyJWKClientConnectionError):  # the certificate is for 127.0.0.1
+            elsewhere.find("kid-EdDSA", "EdDSA")
+        assert server.fetches == 1
+
+
+def test_without_keys_only_tokens_that_need_them_get_a_503(alice: Client, app: Flask) -> None:
     with KeyServer() as gone:
         pass
     with application(app.extensions["pool"].conninfo, BETTER_AUTH_URL=gone.origin) as lonely:
@@ -349,14 +561,12 @@ def test_without_any_keys_it_is_unavailable_for_those_tokens_only(alice: Client,
             assert client.call("GET").status == 200
 
 
-def test_where_no_keys_are_published_a_token_that_wants_one_is_refused(server: KeyServer, verifier: Verifier) -> None:
+def test_a_token_is_refused_if_the_server_publishes_no_keys(server: KeyServer, verifier: Verifier) -> None:
     server.answer = server.say(404, b"no such page")
     assert refused(verifier, KEYS["EdDSA"].token(server, {"sub": "alice"}))
 
 
-def test_keys_that_are_known_outlive_their_publication(
-    server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_known_keys_stay_in_use_after_a_404(server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
     assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": "alice"})) == "alice"
     server.answer = server.say(404, b"no such page")
     passes(jwks.STALE_SECONDS + 1, monkeypatch)
@@ -365,7 +575,9 @@ def test_keys_that_are_known_outlive_their_publication(
         wait_for_fetches(verifier)
 
 
-def test_a_published_key_opens_the_door(server: KeyServer, alice: Client, bob: Client, app: Flask) -> None:
+def test_a_token_with_a_published_key_gives_access_to_its_own_user_only(
+    server: KeyServer, alice: Client, bob: Client, app: Flask
+) -> None:
     with application(app.extensions["pool"].conninfo, BETTER_AUTH_URL=f"{server.origin}/,https://preview.example") as federated:
         client = Client(in_process(federated), alice.user_id)
         client.headers["Authorization"] = f"Bearer {KEYS['EdDSA'].token(server, {'sub': alice.user_id})}"
@@ -375,7 +587,7 @@ def test_a_published_key_opens_the_door(server: KeyServer, alice: Client, bob: C
         forged = Key("EdDSA", "kid-EdDSA").token(server, {"sub": alice.user_id})
         answer = client.call("GET", headers={"Authorization": f"Bearer {forged}"})
         assert (answer.status, answer.json) == (401, {"detail": "Invalid or malformed token"})
-        assert answer.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="todo_api", error="invalid_token"'
 
 
 @pytest.mark.parametrize(
@@ -389,7 +601,7 @@ def test_a_published_key_opens_the_door(server: KeyServer, alice: Client, bob: C
     ],
     ids=str,
 )
-def test_while_a_secret_is_replaced_the_previous_is_as_good(
+def test_the_previous_secret_is_accepted_too(
     alice: Client, app: Flask, claims: dict[str, Any], status: int, detail: str | None
 ) -> None:
     new, leaked = "new" * 11, "leaked" * 6
@@ -402,7 +614,13 @@ def test_while_a_secret_is_replaced_the_previous_is_as_good(
         assert (answer.status, answer.json) == (401, {"detail": "Invalid or malformed token"})
 
 
-def test_issuer_audience_and_address_can_be_set(server: KeyServer) -> None:
+def test_the_secret_keeps_its_trailing_newline(server: KeyServer) -> None:
+    verifier = new_verifier(server, BETTER_AUTH_SECRET=f"{SECRET}\n")
+    assert verifier.user_id(token({"sub": "alice"}, f"{SECRET}\n")) == "alice"
+    assert refused(verifier, token({"sub": "alice"}, SECRET))
+
+
+def test_issuer_audience_and_jwks_url_can_be_set(server: KeyServer) -> None:
     verifier = Verifier(
         config(
             NO_DATABASE,
@@ -417,7 +635,7 @@ def test_issuer_audience_and_address_can_be_set(server: KeyServer) -> None:
     assert refused(verifier, KEYS["EdDSA"].token(server, {"sub": "alice"}))
 
 
-def test_a_remembered_token_still_expires_to_the_second(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_token_still_expires_to_the_second(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for make in (token, lambda claims: KEYS["EdDSA"].token(server, claims)):
         verifier = new_verifier(server)
         text = make({"sub": "alice", "exp": int(time.time()) + 30})
@@ -430,12 +648,12 @@ def test_a_remembered_token_still_expires_to_the_second(server: KeyServer, monke
                 verifier.user_id(text)
 
 
-def test_what_is_remembered_is_bounded_and_no_token(
+def test_the_cache_is_bounded_and_contains_no_token(
     server: KeyServer, verifier: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens, "MAX_REMEMBERED", 100)
+    monkeypatch.setattr(tokens, "CACHE_SIZE", 100)
     texts = [token({"sub": f"user-{n}"}) for n in range(300)]
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(verifier.user_id, texts)) == [f"user-{n}" for n in range(300)]
-    assert len(verifier.remembered) == 100
-    assert not any(text.encode() in verifier.remembered for text in texts)
+    assert 0 < len(verifier.cache) <= 100 + 8  # each thread may add one entry after its check
+    assert not any(text.encode() in verifier.cache for text in texts)

@@ -1,4 +1,4 @@
-"""Flask and its responses, without what a service of JSON alone has no use for."""
+"""Overrides of undocumented Flask and werkzeug methods that make a request faster; docs/performance.md lists them."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from werkzeug.routing import MapAdapter
 
 class TaskResponse(Response):
     def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
-        """What was set, where a body came with its length; to look for what else may want correcting takes 4 % of a request."""
+        """Skip werkzeug's corrections for a success with a body: Content-Length is set, and Location is already a valid URL."""
         plain = self.response and self.status_code < 300
         return self.headers if plain else super().get_wsgi_headers(environ)
 
@@ -18,7 +18,7 @@ class TodoApp(Flask):
     response_class = TaskResponse
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """For paths alone: the host, on which no route depends, takes 4 % of a request to find."""
-        if request is None:
-            return None
+        """Match by path alone: no route depends on the host. Settings that concern the host get Flask's own method."""
+        if request is None or self.config["SERVER_NAME"] or self.config["TRUSTED_HOSTS"]:
+            return super().create_url_adapter(request)
         return MapAdapter(self.url_map, "", request.root_path, "", request.scheme, request.path, request.method)

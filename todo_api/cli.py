@@ -19,7 +19,7 @@ def init_app(app: Flask, config: Config) -> None:
     @click.option("--minutes", default=60, show_default=True, type=click.IntRange(1), help="How long it is valid.")
     def token(user: str, minutes: int) -> None:
         """Print an HS256 token for a user."""
-        click.echo(tokens.sign(user, config.secret, minutes))
+        click.echo(tokens.make_token(user, config.secret, minutes))
 
     @app.cli.command()
     def version() -> None:

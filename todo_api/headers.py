@@ -55,11 +55,12 @@ def init_app(app: Flask, config: Config) -> None:
     @app.after_request
     def complete(response: Response) -> Response:
         headers = response.headers
-        headers["X-Request-Id"] = g.request_id
-        headers["Vary"] = "Authorization, Origin"
-        headers.setdefault("Cache-Control", "no-store")
+        headers.add("X-Request-Id", g.request_id)
+        headers.add("Vary", "Authorization, Origin")
+        if "Cache-Control" not in headers:
+            headers.add("Cache-Control", "no-store")
         if (origin := request.headers.get("Origin")) and is_allowed(origin) and "Access-Control-Allow-Origin" not in headers:
-            headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Allow-Credentials"] = "true"
-            headers["Access-Control-Expose-Headers"] = EXPOSED
+            headers.add("Access-Control-Allow-Origin", origin)
+            headers.add("Access-Control-Allow-Credentials", "true")
+            headers.add("Access-Control-Expose-Headers", EXPOSED)
         return response

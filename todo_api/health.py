@@ -14,7 +14,7 @@ bp = Blueprint("health", __name__)
 def init_app(app: Flask, config: Config) -> None:
     app.register_blueprint(bp)
     if config.debug:
-        from flask_swagger_ui import get_swaggerui_blueprint  # noqa: PLC0415, a development package
+        from flask_swagger_ui import get_swaggerui_blueprint  # noqa: PLC0415, only DEBUG needs it
 
         options = {"app_name": "todo_api", "persistAuthorization": True, "tryItOutEnabled": True, "validatorUrl": None}
         app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", options))

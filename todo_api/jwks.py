@@ -1,111 +1,137 @@
-"""The public keys that the Better Auth server publishes (RFC 7517)."""
+"""The public keys that the Better Auth server publishes as a JWK Set (RFC 7517)."""
 
 import contextlib
 import http.client
 import json
 import logging
+import mmap
 import socket
+import ssl
 import threading
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import jwt
 
 log = logging.getLogger(__name__)
 
-FETCH_SECONDS = 3  # how long a fetch may take, and a request wait for it
-PAUSE_SECONDS = 15  # from one fetch to the next, also after a failure
-STALE_SECONDS = 300  # the age at which a use of the keys starts a fetch in the background
+FETCH_SECONDS = 3  # limit for a whole fetch, and for a request that waits for it
+RETRY_INTERVAL = 15  # seconds from the start of a fetch to the start of the next
+STALE_SECONDS = 300  # after this time the next use of a key starts a fetch
 MAX_BYTES = 1_000_000
-TYPES = {  # by `alg`: the `kty` and `crv` of its keys
+NEVER = float("-inf")
+TYPES = {  # `kty` and `crv` of the keys for each `alg`
     "EdDSA": ("OKP", "Ed25519"),
     "ES256": ("EC", "P-256"),
     "ES512": ("EC", "P-521"),
     "PS256": ("RSA", None),
     "RS256": ("RSA", None),
 }
-Keys = dict[tuple[str, str], jwt.PyJWK]
 
 
 class KeyStore:
-    """Keys by `kid` and `alg`. A request whose key is known never waits, and an outage of the server costs no key.
+    """Finds keys. Known keys never wait for the server and stay in use while it is down, unlike with PyJWT's PyJWKClient.
 
-    PyJWT's own PyJWKClient fetches under a lock that valid tokens wait for, once a request while the server is down, and without
-    a limit to the answer's size.
+    All processes that fork after `__init__` share the last fetched keys. The next successful fetch drops a withdrawn key.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.keys: Keys = {}
-        self.away = True  # until the server has answered once: with keys, or that there are none
-        self.fetched = float("-inf")  # monotonic time of the last fetch
-        self.idle = threading.Event()  # not set while a fetch runs
-        self.idle.set()
+        self.keys: dict[tuple[str, str], jwt.PyJWK] = {}  # by `kid` and `alg`, as of the last `load()`
+        self.fetched = NEVER  # monotonic time of the last successful fetch by any process, as of the last `load()`
+        self.deadline = NEVER  # monotonic time at which this process gives up its own last fetch
+        self.fetch_done = threading.Event()
         self.lock = threading.Lock()
+        self.record = b""  # JSON of `fetched` and all published keys
+        self.shared = mmap.mmap(-1, 2 * MAX_BYTES)  # the newest record, ended by NUL; anonymous memory that no cleaner removes
 
-    def find(self, kid: str, alg: str) -> jwt.PyJWK | None:
-        """The key, or None when the server does not publish it, as known now or after the one fetch that this may start.
+    def find(self, kid: str, alg: str) -> jwt.PyJWK:
+        """Return the key. If it is unknown, wait for one fetch.
 
         Raises:
             jwt.PyJWKClientConnectionError: the server has never answered.
+            jwt.InvalidKeyError: the server does not publish the key.
         """
-        if (kid, alg) not in self.keys or time.monotonic() > self.fetched + STALE_SECONDS:
-            self._fetch_in_background()
+        self.load()
         if (kid, alg) not in self.keys:
-            self.idle.wait(FETCH_SECONDS)
-        if self.away:
+            self._start_fetch()
+            self.fetch_done.wait(max(0, self.deadline - time.monotonic()))
+            self.load()
+        elif time.monotonic() > self.fetched + STALE_SECONDS:
+            self._start_fetch()
+        if self.fetched == NEVER:
             raise jwt.PyJWKClientConnectionError("no keys yet")
-        return self.keys.get((kid, alg))  # also one of a fetch that has ended since the first look
+        if (kid, alg) not in self.keys:
+            raise jwt.InvalidKeyError("not published")
+        return self.keys[kid, alg]
 
-    def _fetch_in_background(self) -> None:
-        """Start a fetch, unless one runs or it is too early for another."""
+    def load(self) -> None:
+        """Read the keys that any process has fetched since the last call."""
+        record = self.shared[: self.shared.find(b"\0")]
+        if record != self.record:
+            with contextlib.suppress(ValueError, TypeError):  # another process is writing the record now
+                fetched, jwks = json.loads(record)
+                self.keys, self.fetched, self.record = usable(jwks), fetched, record
+
+    def _share(self, jwks: list[Any]) -> None:
+        record = json.dumps([time.monotonic(), jwks]).encode()
+        self.shared[: len(record) + 1] = record + b"\0"
+
+    def _start_fetch(self) -> None:
         with self.lock:
-            if self.idle.is_set() and time.monotonic() > self.fetched + PAUSE_SECONDS:
-                self.idle.clear()
-                threading.Thread(target=self._fetch, name="keys", daemon=True).start()
+            if time.monotonic() > self.deadline - FETCH_SECONDS + RETRY_INTERVAL:
+                self.deadline, self.fetch_done = time.monotonic() + FETCH_SECONDS, threading.Event()
+                threading.Thread(target=self._fetch, args=[self.deadline, self.fetch_done], daemon=True).start()
 
-    def _fetch(self) -> None:
+    def _fetch(self, deadline: float, done: threading.Event) -> None:
+        response = "none"
         try:
-            self.keys = parse(download(self.url))
-            self.away = False
+            status, content_type, text = download(self.url, deadline)
+            response = f"status {status}, {content_type}, {len(text)} bytes"
+            if status == 404 and self.fetched == NEVER:
+                self._share([])  # the server has answered that it publishes no keys
+            if status != 200 or len(text) > MAX_BYTES or not isinstance(jwks := json.loads(text)["keys"], list):
+                raise ValueError
+            self._share(jwks)
         except Exception as error:
-            self.away &= not isinstance(error, FileNotFoundError)
-            log.warning("keys not fetched", extra={"url": self.url.partition("?")[0], "error": type(error).__name__})
-        self.fetched = time.monotonic()
-        self.idle.set()
+            name = "TimeoutError" if time.monotonic() >= deadline else type(error).__name__
+            log.warning("keys not fetched", extra={"url": self.url.partition("?")[0], "error": name, "response": response})
+        done.set()
 
 
-def parse(text: bytes) -> Keys:
-    """The signing keys of a JWK Set that one of our algorithms can use; each serves the algorithms of its own type alone."""
+def usable(jwks: list[Any]) -> dict[tuple[str, str], jwt.PyJWK]:
+    """Return the public signing keys, each only for algorithms of its own type."""
     keys = {}
-    for jwk in json.loads(text)["keys"]:
+    for jwk in jwks:
         for alg, kind in TYPES.items():
-            # One broken key spoils no other.
-            with contextlib.suppress(jwt.PyJWTError, AttributeError, LookupError, TypeError):
-                if (jwk.get("kty"), jwk.get("crv")) == kind and jwk.get("alg", alg) == alg and jwk.get("use", "sig") == "sig":
+            with contextlib.suppress(Exception):  # a broken key must not affect the others
+                signs = jwk.get("use", "sig") == "sig" and "verify" in jwk.get("key_ops", ["verify"]) and "d" not in jwk
+                if signs and (jwk.get("kty"), jwk.get("crv")) == kind and jwk.get("alg", alg) == alg:
                     keys[jwk["kid"], alg] = jwt.PyJWK(jwk, alg)
     return keys
 
 
-def download(url: str) -> bytes:
-    """The body of a 200 answer, or an exception of any kind.
-
-    Follows no redirect, and gives up after `FETCH_SECONDS` however slowly the server dribbles.
-    """
+def download(url: str, deadline: float) -> tuple[int, str, bytes]:
+    """GET the URL; return status, content type and body, cut off after MAX_BYTES + 1. `deadline` is in monotonic time."""
     target = urlsplit(url)
-    connect = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
-    with contextlib.closing(connect(target.netloc, timeout=FETCH_SECONDS)) as connection:
+    port = target.port or {"http": 80, "https": 443}[target.scheme]
+    connection = http.client.HTTPConnection(str(target.hostname), port, timeout=FETCH_SECONDS)
+    with contextlib.ExitStack() as stack:
+        stack.callback(connection.close)
         connection.connect()
-        limit = threading.Timer(FETCH_SECONDS, connection.sock.shutdown, [socket.SHUT_RDWR])
-        limit.start()
-        try:
-            connection.request("GET", f"{target.path}?{target.query}".rstrip("?"), headers={"Accept": "application/json"})
-            response = connection.getresponse()
-            text = response.read(MAX_BYTES + 1)
-        finally:
-            limit.cancel()
-    if response.status == http.HTTPStatus.NOT_FOUND:
-        raise FileNotFoundError
-    if response.status != http.HTTPStatus.OK or len(text) > MAX_BYTES:
-        raise ValueError(response.status)
-    return text
+        # A socket's timeout starts again with each byte, so a timer ends the connection. It gets a duplicate of the socket,
+        # because ssl detaches the original.
+        timer = threading.Timer(max(0, deadline - time.monotonic()), _shut_down, [stack.enter_context(connection.sock.dup())])
+        stack.callback(timer.cancel)
+        timer.start()
+        if target.scheme == "https":
+            connection.sock = ssl.create_default_context().wrap_socket(connection.sock, server_hostname=target.hostname)
+        connection.request("GET", f"{target.path}?{target.query}".rstrip("?"), headers={"Host": target.netloc})
+        response = stack.enter_context(connection.getresponse())
+        return response.status, response.headers.get_content_type(), response.read(MAX_BYTES + 1)
+
+
+def _shut_down(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)

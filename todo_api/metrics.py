@@ -131,6 +131,7 @@ class Snapshot:
         yield info
         yield Gauge("todo_api_database_up", "1 if the database is available, else 0", value=self._database_is_up())
         verifier: Verifier = self.app.extensions["verifier"]
+        verifier.keys.load()
         yield Gauge("todo_api_jwks_keys", "Known public keys of the auth server", value=len(verifier.keys.keys))
         if verifier.keys.fetched > 0:
             age = time.monotonic() - verifier.keys.fetched

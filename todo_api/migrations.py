@@ -19,21 +19,17 @@ CREATE_MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS schema_migrations (
 # as a "-- No transaction" file runs on another connection. PostgreSQL before 17 has no transaction_timeout.
 SET_TIMEOUTS = """SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN '1s' ELSE '0' END, true) FROM pg_settings
 WHERE name IN ('lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
-STATEMENT = re.compile(  # up to the next `;` outside of:
-    rb"""(?sx) (?: --[^\n]* | /\*.*?\*/                             # comments
-                 | \b[eE]'(?:\\.|''|[^'\\])*' | '[^']*' | "[^"]*"   # strings and quoted names
-                 | (?<![\w$]) (\$(?:[a-zA-Z_]\w*)?\$) .*? \1        # dollar quotes
-                 | [^;] )+"""
-)
+STATEMENT = rb"""(?sx)                                    # up to the next `;` outside of
+    (?: --[^\n]* | /\*.*?\*/                              # comments,
+      | \b[eE]'(?:\\.|''|[^'\\])*' | '[^']*' | "[^"]*"    # strings, quoted names and
+      | (?<![\w$]) (\$(?:[a-zA-Z_]\w*)?\$) .*? \1         # dollar quotes
+      | [^;] )+"""
 
 
 def migrate(database_url: str) -> list[str]:
-    """Apply the missing migrations in the order of their names, each in its own transaction.
+    """Apply the missing migrations in the order of their names, each in its own transaction. Return their names, without `.sql`.
 
     Several processes may call this at once: an advisory lock, which works behind a pooler too, admits one at a time.
-
-    Returns:
-        The names of the files applied now, without `.sql`.
 
     Raises:
         SystemExit: the database is unreachable or rejects a migration. One line, without the password.
@@ -48,9 +44,10 @@ def migrate(database_url: str) -> list[str]:
             exists = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone() == (True,)
             if exists and files.keys() <= {version for (version,) in conn.execute(SELECT_APPLIED)}:
                 return []
-        for version in sorted(files):
-            if _apply(version, files[version], database_url):
-                applied.append(version)
+        with psycopg.connect(database_url, prepare_threshold=None) as conn:
+            for version in sorted(files):
+                if _apply(version, files[version], conn, database_url):
+                    applied.append(version)
         return applied
     except psycopg.Error as error:
         options = conninfo_to_dict(database_url)
@@ -59,20 +56,20 @@ def migrate(database_url: str) -> list[str]:
         raise SystemExit(f"todo_api cannot {task} NEON_DATABASE_URL ({place}): {' '.join(str(error).split())}") from None
 
 
-def _apply(version: str, file: bytes, database_url: str) -> bool:
+def _apply(version: str, file: bytes, conn: psycopg.Connection, url: str) -> bool:
     """Apply the file unless it is already applied. Return whether it was applied now."""
     give_up = time.monotonic() + LOCK_RETRY_SECONDS
     while True:
         try:
-            with psycopg.connect(database_url) as conn:  # commits at its end
+            with conn.transaction():
                 conn.execute(SET_TIMEOUTS)
                 conn.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
                 conn.execute(CREATE_MIGRATIONS_TABLE)
                 if (version,) in conn.execute(SELECT_APPLIED):
                     return False
                 no_transaction = file.startswith(b"-- No transaction")
-                with psycopg.connect(database_url, autocommit=True) if no_transaction else nullcontext(conn) as target:
-                    for statement in STATEMENT.finditer(file):  # Citus rejects several at once on a distributed table
+                with psycopg.connect(url, autocommit=True) if no_transaction else nullcontext(conn) as target:
+                    for statement in re.finditer(STATEMENT, file):  # Citus rejects several at once on a distributed table
                         target.execute(statement[0])
                 conn.execute("INSERT INTO schema_migrations (version) VALUES (%s)", [version])
                 return True

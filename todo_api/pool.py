@@ -66,45 +66,51 @@ class Pool(ConnectionPool[Connection]):
         """Use a connection for one statement of the user.
 
         Raises:
-            psycopg.OperationalError: no connection was free in time, or the user's limit was reached.
+            psycopg.OperationalError: no connection was free in time, or a limit was reached.
         """
-        give_up = time.monotonic() + POOL_TIMEOUT
+        give_up, held = time.monotonic() + POOL_TIMEOUT, list[Semaphore]()
         if (user_slots := self.user_slots.get(user_id)) is None:
             user_slots = self.user_slots[user_id] = Semaphore(self.user_limit)
-        with contextlib.ExitStack() as held:
-            self.waiting += 1
-            try:
-                if self.slow_users.get(user_id, 0) > time.monotonic():
-                    self._acquire(self.slow_slots, 0, held)
-                self._acquire(user_slots, give_up - time.monotonic(), held)
-                if may_block:
-                    self._acquire(self.blocking_slots, give_up - time.monotonic(), held)
-                if self.closed:
-                    self.open()
-                conn = self.getconn(give_up - time.monotonic())
-            finally:
-                self.waiting -= 1
-            started = self.in_use[conn] = time.monotonic()
-            held.callback(self._release, conn)
-            stuck = sum(started > since + STUCK_SECONDS for since in self.in_use.values())
-            conn.deadline = DEADLINE if 2 * stuck < self.max_size else SHORT_DEADLINE
-            try:
-                yield conn
-            except psycopg.OperationalError:
-                if time.monotonic() > started + STUCK_SECONDS:
-                    self._remember_slow(user_id)
-                raise
+        self.waiting += 1
+        try:
+            for slots in (user_slots, self.blocking_slots) if may_block else (user_slots,):
+                self._take(slots, give_up - time.monotonic(), held)
+            if self.slow_users.get(user_id, 0) > time.monotonic():
+                self._take(self.slow_slots, 0, held)
+            if self.closed:
+                self.open()
+            conn = self.getconn(give_up - time.monotonic())
+        except BaseException:
+            self._free(held)
+            raise
+        finally:
+            self.waiting -= 1
+        started = self.in_use[conn] = time.monotonic()
+        stuck = sum(started > since + STUCK_SECONDS for since in self.in_use.values())
+        conn.deadline = DEADLINE if 2 * stuck < self.max_size else SHORT_DEADLINE
+        try:
+            yield conn
             self.slow_users.pop(user_id, None)
+        except psycopg.OperationalError:
+            if time.monotonic() > started + STUCK_SECONDS:
+                self._remember_slow(user_id)
+            raise
+        finally:
+            del self.in_use[conn]
+            conn.last_used = time.monotonic()
+            self.putconn(conn)
+            self._free(held)
 
-    def _acquire(self, slots: Semaphore, timeout: float, held: contextlib.ExitStack) -> None:
+    @staticmethod
+    def _take(slots: Semaphore, timeout: float, held: list[Semaphore]) -> None:
         if not slots.acquire(timeout=max(0, timeout)):
             raise TooManyRequests("too many requests of one user, for locked rows, or of slow users")
-        held.callback(slots.release)
+        held.append(slots)
 
-    def _release(self, conn: Connection) -> None:
-        del self.in_use[conn]
-        conn.last_used = time.monotonic()
-        self.putconn(conn)
+    @staticmethod
+    def _free(held: list[Semaphore]) -> None:
+        for slots in held:
+            slots.release()
 
     def _remember_slow(self, user_id: str) -> None:
         now = time.monotonic()

@@ -3,33 +3,31 @@
 import json
 import re
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, abort, current_app, request
-from jsonschema_rs import Draft202012Validator, ValidationErrorKind, dereference
+from jsonschema_rs import Draft202012Validator, ValidationErrorKind
 
 from todo_api import request_body
 from todo_api.config import Config
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 TYPES = {"string": "text", "integer": "a whole number", "boolean": "true or false", "object": "a JSON object", "array": "a list"}
-INTEGER = re.compile("-?[0-9]{1,18}")
-Schema = dict[str, Any]
 
 
 @dataclass
 class RequestSchema:
-    """The part of openapi.json that describes an operation's body, or all its query parameters and headers."""
+    """The JSON Schema of an operation's body, or of all its query parameters and headers."""
 
-    schema: Schema
+    schema: Any
     locations: dict[str, str]  # `query` or `header` for each parameter
     required: bool = False  # whether there must be a body
 
     def __post_init__(self) -> None:
-        self.fields: dict[str, Schema] = self.schema["properties"]
-        self.integers = [name for name, field in self.fields.items() if "integer" in field["type"]]
-        self.defaults = {_column(name): str(field.get("default", "")) for name, field in self.fields.items()}
+        self.fields: dict[str, Any] = self.schema["properties"]
         self.validator = Draft202012Validator(self.schema)
 
     def check(self, values: Any) -> None:
@@ -38,18 +36,15 @@ class RequestSchema:
             return
         problems: dict[str, dict[str, Any]] = {}
         for error in self.validator.iter_errors(values):
-            schema: Any = self.schema
-            for step in error.schema_path[:-1]:
-                schema = schema[step]
-            missing = [error.kind.property] if isinstance(error.kind, ValidationErrorKind.Required) else []
-            path = [*error.instance_path, *missing]
-            loc = [self.locations.get(str(path[0]), "body") if path else "body", *path]
-            problem = {"loc": loc, "msg": message(error.kind.name, schema), "type": error.kind.name}
-            problems.setdefault(str(path[0]) if path else "", problem)
+            schema = reduce(getitem, error.schema_path[:-1], self.schema)
+            path = error.instance_path + ([error.kind.property] if isinstance(error.kind, ValidationErrorKind.Required) else [])
+            name = str(path[0]) if path else ""
+            loc = [self.locations.get(name, "body"), *path]
+            problems.setdefault(name, {"loc": loc, "msg": message(error.kind.name, schema), "type": error.kind.name})
         abort(422, [problems[name] for name in ("", *self.fields) if name in problems])
 
 
-def message(keyword: str, schema: Schema) -> str:
+def message(keyword: str, schema: dict[str, Any]) -> str:
     """Say for end users what the schema expects. `x-pattern` in the schema is the message of its `pattern`, and so on."""
     text = "is not valid"
     match keyword, schema:
@@ -60,29 +55,38 @@ def message(keyword: str, schema: Schema) -> str:
         case "maxLength", {"maxLength": limit}:
             text = f"must be at most {limit} characters"
         case "enum", {"enum": options}:
-            text = f"must be one of {', '.join(options)}"
+            text = f"must be one of {', '.join(map(str, options))}"
         case "type" | "minimum" | "maximum", {"type": [name, *_] | name}:
             limits = [f" {word} {schema[limit]}" for word, limit in (("from", "minimum"), ("to", "maximum")) if limit in schema]
-            text = f"must be {TYPES[name]}{''.join(limits)}"
+            text = f"must be {TYPES.get(name, f'a {name}')}{''.join(limits)}"
     return str(schema.get(f"x-{keyword}", text))
 
 
 def init_app(app: Flask, _: Config) -> None:
-    document = dereference(json.loads(DOCUMENT.read_bytes()))
+    document = json.loads(DOCUMENT.read_bytes())
     app.config["MAX_CONTENT_LENGTH"] = request_body.MAX_BYTES + 1  # werkzeug silently cuts a chunked body at this length
     app.extensions["bodies"], app.extensions["parameters"] = {}, {}
-    for operation in (operation for path in document["paths"].values() for operation in path.values()):
+    for operation in (operation for path in _resolve(document, document)["paths"].values() for operation in path.values()):
         name = operation["operationId"]
         if body := operation.get("requestBody"):
             schema = body["content"]["application/json"]["schema"]
             app.extensions["bodies"][name] = RequestSchema(schema, {}, body.get("required", False))
-        declared = {each["name"]: each for each in operation.get("parameters", ()) if each["in"] != "path"}
+        declared = [each for each in operation.get("parameters", ()) if each["in"] != "path"]
         schema = {
-            "properties": {name: each["schema"] for name, each in declared.items()},
-            "required": [name for name, each in declared.items() if each.get("required")],
+            "properties": {each["name"]: each["schema"] for each in declared},
+            "required": [each["name"] for each in declared if each.get("required")],
             **operation.get("x-parameters", {}),
         }
-        app.extensions["parameters"][name] = RequestSchema(schema, {name: each["in"] for name, each in declared.items()})
+        app.extensions["parameters"][name] = RequestSchema(schema, {each["name"]: each["in"] for each in declared})
+
+
+def _resolve(node: Any, document: Any) -> Any:
+    """Replace each `$ref` by its target, in the document's order: jsonschema_rs.dereference sorts the fields."""
+    if isinstance(node, list):
+        return [_resolve(item, document) for item in node]
+    if isinstance(node, dict) and "$ref" in node:
+        return _resolve(reduce(getitem, node["$ref"].split("/")[1:], document), document)
+    return {name: _resolve(value, document) for name, value in node.items()} if isinstance(node, dict) else node
 
 
 def body(operation: str) -> str:
@@ -92,15 +96,15 @@ def body(operation: str) -> str:
     sent: Any = request_body.parse(raw) if raw or schema.required else None
     if sent is None and not schema.required:
         return "{}"
-    fields: Any = {name: sent[name] for name in schema.fields if name in sent} if isinstance(sent, dict) else sent
+    values: Any = {name: sent[name] for name in schema.fields if name in sent} if isinstance(sent, dict) else sent
     try:
-        schema.check(fields)
+        schema.check(values)
     except ValueError:
         abort(400, "Body is nested too deeply")
     # 1.0 is an integer in JSON Schema, but not in SQL.
-    whole = {name: int(fields[name]) for name in schema.integers if isinstance(fields.get(name), float)}
-    unchanged = len(fields) == len(sent) and not whole
-    return raw.decode() if unchanged else request_body.ENCODER.encode({**fields, **whole})
+    whole = {name: int(value) for name, value in values.items() if isinstance(value, float) and value.is_integer()}
+    unchanged = len(values) == len(sent) and not whole
+    return raw.decode() if unchanged else request_body.ENCODER.encode({**values, **whole})
 
 
 def parameters(operation: str) -> dict[str, str]:
@@ -110,15 +114,12 @@ def parameters(operation: str) -> dict[str, str]:
     """
     schema: RequestSchema = current_app.extensions["parameters"][operation]
     query = request.args.to_dict()
-    given = {}
-    for name, location in schema.locations.items():
-        text = request.headers.get(name) if location == "header" else query.get(name) or None
+    texts, values = {}, {}
+    for name, field in schema.fields.items():
+        text = request.headers.get(name) if schema.locations[name] == "header" else query.get(name) or None
         if text is not None:
-            given[name] = schema.fields[name].get("x-aliases", {}).get(text, text)
-    integers = {name: int(text) for name, text in given.items() if name in schema.integers and INTEGER.fullmatch(text)}
-    schema.check({**given, **integers})
-    return {**schema.defaults, **{_column(name): text for name, text in given.items()}}
-
-
-def _column(name: str) -> str:
-    return name.lower().replace("-", "_")
+            text = field.get("x-aliases", {}).get(text, text)
+            values[name] = int(text) if field["type"] == "integer" and re.fullmatch("-?[0-9]{1,18}", text) else text
+        texts[name.lower().replace("-", "_")] = str(field.get("default", "")) if text is None else text
+    schema.check(values)
+    return texts

@@ -1,4 +1,3 @@
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,5 @@ def service(database_url: str) -> Iterator[Service]:
 @pytest.fixture
 def postgres() -> Iterator[Postgres]:
     """A server that the test may stop and start."""
-    home = Path(tempfile.mkdtemp(prefix="todo_test_"))
-    with Postgres(home) as server:
+    with tempfile.TemporaryDirectory(prefix="todo_test_") as home, Postgres(Path(home)) as server:
         yield server
-    shutil.rmtree(home)

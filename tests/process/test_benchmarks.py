@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import compare, scale
 from benchmarks.database import database
+from benchmarks.server import SERVERS
 
 LIAR = """
 import itertools
@@ -24,7 +25,7 @@ def app(environ, start_response):
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for the results of a short run without the FastAPI peer."""
+    """The folder for the results of a short run without the FastAPI peers."""
     short = {"ROUNDS": "1", "SECONDS": "1", "SERVERS": "todo_api,wsgi_limit", "WORKLOADS": "mixed,get", "LATENCY_MS": "1"}
     for name, value in {**short, "BENCH_DATABASE_URL": os.environ["TEST_DATABASE_URL"], "RESULTS": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
@@ -58,7 +59,7 @@ def test_a_wrong_answer_ends_it(
 ) -> None:
     (results / "liar.py").write_text(LIAR.format(truth=truth, lie=lie, patience=patience))
     command = [sys.executable, "-m", "gunicorn", "liar:app", "--pythonpath", str(results), "--bind", "127.0.0.1:{port}"]
-    monkeypatch.setitem(compare.SERVERS, "wsgi_limit", command)
+    monkeypatch.setitem(SERVERS, "wsgi_limit", command)
     monkeypatch.setenv("WORKLOADS", "get")
     with pytest.raises(SystemExit, match=re.escape(complaint)):
         compare.main()

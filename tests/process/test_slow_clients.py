@@ -2,7 +2,7 @@
 
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.client import Client, Response, application, in_process
 from tests.support.load import waiting
-from tests.support.server import Service, next_release, wait_until
+from tests.support.server import Service, wait_until
 
 HEADERS = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "
 BODY = (
@@ -49,7 +49,7 @@ def test_two_hundred_slow_clients_stop_nobody(alice: Client, dribblers: list[soc
             connection.recv(1)
 
 
-def test_a_slow_request_is_answered_at_its_end(alice: Client, dribblers: list[socket.socket]) -> None:
+def test_a_slow_request_is_answered_at_its_end(dribblers: list[socket.socket]) -> None:
     first = dribblers[0]
     first.sendall(b'"title": "x"}\r\n\r\n')
     assert first.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 201")
@@ -91,12 +91,9 @@ def test_many_requests_for_locked_rows_stop_nobody(
 
 
 @pytest.fixture
-def impatient(database_url: str, tmp_path: Path) -> Iterator[Service]:
+def impatient(database_url: str) -> Iterator[Service]:
     """The service, with a limit for stalled clients that a test can wait for."""
-    release = next_release(tmp_path)
-    settings = release / "todo_api" / "worker.py"
-    settings.write_text(settings.read_text().replace("STALLED_SECONDS = 30", "STALLED_SECONDS = 1"))
-    with Service(database_url, release=release) as service:
+    with Service(database_url, "--worker-class", "tests.process.impatient.ImpatientWorker") as service:
         yield service
 
 
@@ -123,6 +120,54 @@ def test_an_answer_that_nobody_takes_is_given_up(impatient: Service, sql: psycop
         assert len(b"".join(iter(lambda: connection.recv(1 << 20), b""))) < 20_000_000
     assert {record["level"] for record in impatient.logs()} == {"INFO"}
     assert len(alice.list()) == 20_000
+
+
+@pytest.fixture
+def pipeliner() -> Iterator[Callable[[Service], socket.socket]]:
+    """Opens a connection that has sent 3,000 requests and reads no response."""
+    with ExitStack() as opened:
+
+        def connect(service: Service) -> socket.socket:
+            connection = opened.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=15))
+            connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 3000)
+            return connection
+
+        yield connect
+
+
+def test_a_client_that_never_reads_its_small_responses_is_disconnected(
+    impatient: Service, pipeliner: Callable[[Service], socket.socket]
+) -> None:
+    connection = pipeliner(impatient)
+    assert held(impatient, connection)
+    wait_until(lambda: not held(impatient, connection), "the service has closed the connection")
+    assert {record["level"] for record in impatient.logs()} == {"INFO"}
+
+
+def test_a_client_that_never_reads_does_not_delay_a_stop(
+    database_url: str, pipeliner: Callable[[Service], socket.socket]
+) -> None:
+    with Service(database_url) as service:
+        connection = pipeliner(service)
+        wait_until(lambda: unread(connection) and unread(connection) == unread(connection), "responses wait to be read")
+        assert service.stop() == 0
+        assert {record["level"] for record in service.logs()} == {"INFO"}  # gunicorn warns when graceful_timeout has passed
+
+
+def test_a_body_that_stalls_does_not_delay_a_stop(database_url: str) -> None:
+    with Service(database_url) as service:
+        alice = service.client(f"alice-{uuid.uuid4()}")
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+            connection.sendall(BODY.format(alice).encode())
+            assert alice.list() == []
+            assert service.stop() == 0
+            assert connection.recv(12) == b"HTTP/1.1 400"
+        assert {record["level"] for record in service.logs()} == {"INFO"}
+
+
+def unread(connection: socket.socket) -> int:
+    """How many bytes have arrived and wait to be read."""
+    return len(connection.recv(1 << 24, socket.MSG_PEEK))
 
 
 def held(service: Service, connection: socket.socket) -> bool:

@@ -65,6 +65,22 @@ def test_sigterm_ends_idle_connections(database_url: str) -> None:
         assert {record["level"] for record in service.logs()} == {"INFO"}
 
 
+def test_a_worker_that_has_served_max_requests_ends_idle_connections(database_url: str) -> None:
+    with (
+        Service(database_url, "--max-requests", "20", WEB_CONCURRENCY="1") as service,
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)) as idle,
+    ):
+        (worker,) = service.workers()
+        idle.request("GET", "/health")
+        assert idle.getresponse().read()
+        while not service.logs("Autorestarting worker after current request."):
+            assert service.send("GET", "/health", {}, None).status == 200
+        assert idle.sock.recv(1) == b""
+        wait_until(lambda: service.workers() not in ([], [worker]), "another worker has taken over")
+        assert service.send("GET", "/health", {}, None).status == 200
+        assert {record["level"] for record in service.logs()} == {"INFO"}  # gunicorn warns when graceful_timeout has passed
+
+
 def test_sigterm_under_load_loses_no_acknowledged_task(database_url: str) -> None:
     with Service(database_url) as service:
         alice = service.client(f"alice-{uuid.uuid4()}")

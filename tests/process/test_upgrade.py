@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -112,7 +111,7 @@ def test_an_index_whose_making_was_killed_is_made_at_the_next_start(
 ) -> None:
     sql, state = stage.sql, "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('tasks_title')"
     new = Service(empty_database, release=next_release(tmp_path, f"-- No transaction: a new one after a failure\n{INDEX}"))
-    killed = subprocess.Popen([sys.executable, "wsgi.py"], env=new.env, **new.options)
+    killed = subprocess.Popen(new.command, env=new.env, **new.options)
     wait_until(lambda: locked(sql, "CREATE INDEX CONCURRENTLY"), "the index is being made")
     killed.kill()
     killed.wait()

@@ -1,8 +1,12 @@
-"""An auth server's `/api/auth/jwks` on loopback, with private keys to sign with, and every misbehaviour on demand."""
+"""An auth server for tests: publishes keys on 127.0.0.1, signs tokens, and sends any other response on demand."""
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import json
+import ssl
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from jwt.algorithms import get_default_algorithms
 
 MAKERS: dict[str, Callable[[], Any]] = {
@@ -23,7 +31,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
 
 
 class Key:
-    """A key pair; `jwk` is its public half as Better Auth publishes it."""
+    """A key pair. `jwk` is the public key as Better Auth publishes it."""
 
     def __init__(self, alg: str, kid: str) -> None:
         self.alg, self.kid = alg, kid
@@ -32,7 +40,7 @@ class Key:
         self.jwk = {name: value for name, value in public.items() if name != "key_ops"} | {"alg": alg, "kid": kid}
 
     def token(self, server: KeyServer, claims: Mapping[str, Any], **headers: Any) -> str:
-        """Signed as Better Auth does it; a claim or header of None is left out."""
+        """Make a token as Better Auth does. Claims and headers that are None are left out."""
         now = int(time.time())
         full = {"iat": now, "exp": now + 900, "iss": server.origin, "aud": server.origin, **claims}
         kept = {name: value for name, value in full.items() if value is not None}
@@ -43,13 +51,16 @@ class QuietServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Clients that hang up early are what some tests are about."""
+        """Print no traceback when a client disconnects early."""
 
 
 class KeyServer:
-    """Runs inside a `with` block. `fetches` counts the requests that came; `answer` may be replaced at any time."""
+    """Runs inside a `with` block. `fetches` counts the requests; `answer` can be replaced at any time.
 
-    def __init__(self, *keys: Key) -> None:
+    With `tls` it has a self-signed `certificate` (PEM) for 127.0.0.1.
+    """
+
+    def __init__(self, *keys: Key, tls: bool = False) -> None:
         self.keys = list(keys)
         self.fetches = 0
         self.answer: Callable[[BaseHTTPRequestHandler], None] = self.publish
@@ -64,7 +75,10 @@ class KeyServer:
                 pass
 
         self.http = QuietServer(("127.0.0.1", 0), Handler)
-        self.origin = f"http://127.0.0.1:{self.http.server_port}"
+        if tls:
+            self.certificate, context = _self_signed()
+            self.http.socket = context.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
+        self.origin = f"{'https' if tls else 'http'}://127.0.0.1:{self.http.server_port}"
         self.jwks_url = f"{self.origin}/api/auth/jwks"
 
     def publish(self, request: BaseHTTPRequestHandler) -> None:
@@ -72,7 +86,7 @@ class KeyServer:
 
     @staticmethod
     def say(status: int, body: bytes, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-        """An answer that is always the same."""
+        """Return a handler that always sends this response."""
 
         def answer(request: BaseHTTPRequestHandler) -> None:
             request.send_response(status)
@@ -90,3 +104,25 @@ class KeyServer:
     def __exit__(self, *_: object) -> None:
         self.http.shutdown()
         self.http.server_close()
+
+
+def _self_signed() -> tuple[bytes, ssl.SSLContext]:
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(private, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    key = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(key + certificate)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return certificate, context

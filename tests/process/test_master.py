@@ -1,0 +1,138 @@
+"""gunicorn's master: checks of the configuration, reloads with `.env`, a second master, and the folder of the metrics."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.process.test_start import PASSWORD, only_line
+from tests.support.load import both_workers
+from tests.support.server import ROOT, Service, next_release, run_to_end, wait_until
+
+
+@pytest.mark.parametrize("option", ["--check-config", "--print-config"])
+def test_a_check_of_the_configuration_does_not_migrate(empty_database: str, option: str) -> None:
+    service = Service(empty_database, option)
+    subprocess.run(service.command, check=True, cwd=ROOT, env=service.env, capture_output=True, timeout=60)
+    with psycopg.connect(empty_database) as conn:
+        assert conn.execute("SELECT to_regclass('schema_migrations')").fetchone() == (None,)
+
+
+@pytest.fixture
+def reloadable(database_url: str, tmp_path: Path) -> Iterator[tuple[Service, Path]]:
+    """A service that takes three of its settings from a `.env`, and that file."""
+    release = next_release(tmp_path / "release")
+    env_file = release / ".env"
+    service = Service(database_url, release=release)
+    for name in ("BETTER_AUTH_URL", "DEBUG", "WEB_CONCURRENCY"):
+        del service.env[name]
+    env_file.write_text("BETTER_AUTH_URL=http://localhost:3000\nWEB_CONCURRENCY=2\n")
+    with service:
+        yield service, env_file
+
+
+def reload(service: Service) -> None:
+    """Send SIGHUP and wait until all workers are new."""
+    before = set(both_workers(service))
+    service.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: before.isdisjoint(service.workers()) and service.workers(), "the old workers are gone")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (f"BETTER_AUTH_URL=http://localhost:3000\nDEBUG={PASSWORD}\n".encode(), "DEBUG must be"),
+        (f"BETTER_AUTH_URL={PASSWORD}\n".encode(), "BETTER_AUTH_URL must be"),
+        (b"", "BETTER_AUTH_URL is not set"),
+        (b"BETTER_AUTH_URL=\xff\n", ".env"),
+    ],
+    ids=["a new bad value", "a changed bad value", "a missing variable", "not UTF-8"],
+)
+def test_a_reload_with_a_broken_env_file_keeps_the_settings(
+    reloadable: tuple[Service, Path], content: bytes, problem: str
+) -> None:
+    service, env_file = reloadable
+    env_file.write_bytes(content)
+    reload(service)
+    assert len(both_workers(service)) == 2
+    assert service.client("alice").call("GET").status == 200
+    (record,) = service.logs("settings not reloaded")
+    assert problem in record["problem"]
+    assert PASSWORD not in service.text()
+
+
+def test_a_reload_uses_a_changed_env_file(reloadable: tuple[Service, Path]) -> None:
+    service, env_file = reloadable
+    env_file.write_text("BETTER_AUTH_URL=http://localhost:3000\nWEB_CONCURRENCY=3\n")
+    reload(service)
+    wait_until(lambda: len(service.workers()) == 3, "there are three workers")
+    assert service.logs("settings not reloaded") == []
+
+
+@pytest.mark.parametrize("content", [b"X=\xff\n", b"X=a\0b\n"])
+def test_an_unreadable_env_file_at_the_start_is_one_line(database_url: str, tmp_path: Path, content: bytes) -> None:
+    release = next_release(tmp_path)
+    (release / ".env").write_bytes(content)
+    service = Service(database_url, release=release)
+    done = subprocess.run(service.command, check=False, cwd=release, env=service.env, capture_output=True, text=True, timeout=60)
+    assert ".env" in only_line(done)
+
+
+def folders(place: Path) -> list[Path]:
+    return list(place.glob("todo_metrics_*"))
+
+
+def test_a_second_master_has_its_own_metrics_folder_and_the_current_env_file(database_url: str, tmp_path: Path) -> None:
+    release, temporary = next_release(tmp_path / "release"), tmp_path / "tmp"
+    temporary.mkdir()
+    service = Service(database_url, release=release, METRICS="true", TMPDIR=str(temporary))
+    service.command[:3] = [str(Path(sys.executable).with_name("gunicorn"))]  # SIGUSR2 cannot repeat `python -m gunicorn`
+    del service.env["WEB_CONCURRENCY"]
+    (release / ".env").write_text("WEB_CONCURRENCY=2\n")
+    with service:
+        old = service.process
+        (first,) = folders(temporary)
+        reload(service)
+        (release / ".env").write_text("WEB_CONCURRENCY=3\n")
+        old.send_signal(signal.SIGUSR2)
+        wait_until(lambda: len(folders(temporary)) == 2, "the new master has a folder")
+        (second,) = set(folders(temporary)) - {first}
+        new = next(pid for pid in service.workers() if f"GUNICORN_PID={old.pid}" in Path(f"/proc/{pid}/environ").read_text())
+        try:
+            wait_until(lambda: len(children(new)) == 3, "the new master has three workers")
+            old.terminate()
+            assert old.wait(60) == 0
+            assert folders(temporary) == [second]
+            assert service.client("alice").call("GET").status == 200
+            assert service.send("GET", "/metrics", {}, None).status == 200
+        finally:
+            os.kill(new, signal.SIGTERM)
+            wait_until(lambda: not Path(f"/proc/{new}").exists() or not folders(temporary), "the new master has stopped")
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_a_worker_starts_after_the_metrics_folder_was_removed(database_url: str, tmp_path: Path) -> None:
+    with Service(database_url, METRICS="true", TMPDIR=str(tmp_path)) as service:
+        (folder,) = folders(tmp_path)
+        shutil.rmtree(folder)
+        reload(service)
+        both_workers(service)
+        assert service.client("alice").call("GET").status == 200
+        assert service.send("GET", "/metrics", {}, None).status == 200
+        shutil.rmtree(folder)
+        assert service.stop() == 0
+        assert {record["level"] for record in service.logs()} == {"INFO"}
+
+
+def test_a_metrics_folder_that_does_not_exist_is_one_line(database_url: str, tmp_path: Path) -> None:
+    done = run_to_end(database_url, METRICS="true", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "nowhere"))
+    assert "PROMETHEUS_MULTIPROC_DIR must be an existing folder" in only_line(done)

@@ -1,0 +1,65 @@
+"""The overrides in todo_api/app.py give the same results as Flask's and werkzeug's own methods, and those still call them."""
+
+from typing import Any
+
+import pytest
+from flask import Flask, Request, Response, url_for
+from werkzeug.datastructures import Headers
+from werkzeug.routing import MapAdapter
+
+from tests.support.client import Client, application, in_process
+from tests.support.load import every_operation
+from todo_api.app import TaskResponse, TodoApp
+
+
+def test_headers_are_those_of_werkzeug(alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, compared = TaskResponse.get_wsgi_headers, []
+
+    def compare(self: TaskResponse, environ: dict[str, Any]) -> Headers:
+        headers = fast(self, environ)
+        assert sorted(headers) == sorted(Response.get_wsgi_headers(self, environ))
+        compared.append(self.status_code)
+        return headers
+
+    monkeypatch.setattr(TaskResponse, "get_wsgi_headers", compare)
+    for operation in every_operation(alice.create("tïtle")["id"]):
+        alice.call(*operation)
+    alice.call("GET", "abc")
+    alice.send("GET", "/openapi.json", {}, None)
+    assert compared == [201, 200, 201, 200, 200, 200, 204, 404, 200]
+
+
+def test_paths_match_as_in_flask(alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, compared = TodoApp.create_url_adapter, []
+
+    def compare(self: TodoApp, request: Request | None) -> MapAdapter | None:
+        adapter, own = fast(self, request), Flask.create_url_adapter(self, request)
+        if not adapter or not own:  # of an application context
+            assert adapter is own
+            return None
+        facts = ("script_name", "subdomain", "url_scheme", "path_info", "default_method")
+        assert [getattr(adapter, name) for name in facts] == [getattr(own, name) for name in facts]
+        compared.append(adapter.path_info)
+        return adapter
+
+    monkeypatch.setattr(TodoApp, "create_url_adapter", compare)
+    alice.send("GET", "/api/%C3%A9//tasks/?a=b", {}, None)
+    alice.send("POST", "/", {}, None)
+    assert compared == ["/api/é//tasks/", "/"]
+
+
+def test_trusted_hosts_are_checked_if_set(database_url: str) -> None:
+    with application(database_url) as app:
+        send = in_process(app)
+        assert send("GET", "/health", {"Host": "other.example.com"}, None).status == 200
+        app.config["TRUSTED_HOSTS"] = ["api.example.com"]
+        assert send("GET", "/health", {"Host": "other.example.com"}, None).status == 400
+        assert send("GET", "/health", {"Host": "api.example.com"}, None).status == 200
+
+
+def test_the_server_name_is_used_if_set(database_url: str) -> None:
+    with application(database_url) as app:
+        app.config["SERVER_NAME"] = "api.example.com"
+        assert in_process(app)("GET", "/health", {"Host": "other.example.com"}, None).status == 200
+        with app.app_context():
+            assert url_for("tasks.list_tasks", user_id="alice") == "http://api.example.com/api/alice/tasks"

@@ -1,0 +1,102 @@
+"""What gunicorn's master does around its workers: the functions that gunicorn.conf.py names as its hooks.
+
+SIGHUP runs gunicorn.conf.py again, but not this module: it keeps its state.
+"""
+
+import atexit
+import contextlib
+import gc
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+from dotenv import dotenv_values
+from flask import Flask
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
+
+from todo_api import startup
+from todo_api.config import Config
+from todo_api.worker import ENVIRONMENT
+
+log = logging.getLogger(__name__)
+
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the variable by which prometheus_client finds it
+configs: list[Config] = []  # of the start and of each reload; the application keeps the first
+
+
+def read_config(env_file: Path) -> Config:
+    """Read the environment and `.env`. If a reload finds a problem, log it and keep the current settings.
+
+    Raises:
+        SystemExit: at the start; one line with every problem, none with a value.
+    """
+    try:
+        env = {**{name: value or "" for name, value in dotenv_values(env_file).items()}, **ENVIRONMENT}
+        config = Config.from_env(env)
+        if not configs:
+            os.environ.update(env)
+        configs.append(config)
+    except (OSError, ValueError, SystemExit) as error:
+        problem = str(error) if isinstance(error, SystemExit) else f"todo_api cannot read .env: {type(error).__name__}"
+        if not configs:
+            raise SystemExit(problem) from None
+        log.error("settings not reloaded", extra={"problem": problem})
+    return configs[-1]
+
+
+def start(_: Arbiter, __: int, workers_before: int | None) -> None:
+    """Migrate before gunicorn imports the application. For nworkers_changed: on_starting comes after the first log record."""
+    if workers_before is not None:
+        return
+    # Process 1 of a container ignores signals without a handler, and gunicorn sets its own later.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    if configs[0].metrics:
+        _prepare_metrics_folder()
+    startup.prepare(configs[0])
+
+
+def _prepare_metrics_folder() -> None:
+    folder = os.environ.get(METRICS_FOLDER)
+    if not folder:
+        folder = os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix="todo_metrics_")
+        # Not in gunicorn's on_exit hook, which a failed start does not call.
+        atexit.register(_remove, folder, os.getpid())
+    elif not os.access(f"{folder}/", os.W_OK | os.X_OK):
+        raise SystemExit(f"todo_api cannot start: {METRICS_FOLDER} must be an existing folder that the service can write to")
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # workers inherit the master's exit handlers
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def restore_metrics_folder(_: Arbiter, __: Worker) -> None:
+    """Create the folder again before a worker starts: a cleaner of temporary files may have removed it."""
+    if configs[0].metrics:
+        with contextlib.suppress(OSError):
+            Path(os.environ[METRICS_FOLDER]).mkdir(0o700, parents=True, exist_ok=True)
+
+
+def forget_gauges(_: Arbiter, worker: Worker) -> None:
+    """Remove the gauges of a worker that has ended."""
+    if configs[0].metrics:
+        with contextlib.suppress(OSError):
+            import_module("prometheus_client.multiprocess").mark_process_dead(worker.pid)
+
+
+def freeze_memory(_: Arbiter) -> None:
+    """Hide existing objects from the garbage collector, which would write to the memory that the workers share."""
+    gc.unfreeze()  # a reload has replaced some of them
+    gc.collect()
+    gc.freeze()
+
+
+def close_pool(_: Arbiter, worker: Worker) -> None:
+    if isinstance(worker.wsgi, Flask):  # the benchmarks serve another application with this configuration
+        worker.wsgi.extensions["pool"].close()
