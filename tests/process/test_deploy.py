@@ -171,6 +171,18 @@ def activated(database_url: str, listener: socket.socket, notify: Path) -> Servi
     return service
 
 
+def test_systemd_understands_the_backup(tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd is not installed")
+    (program := tmp_path / "backup").symlink_to("/bin/true")
+    units = [tmp_path / f"todo_api_backup.{kind}" for kind in ("service", "timer")]
+    for unit in units:
+        text = (ROOT / "deploy" / unit.name).read_text()
+        unit.write_text(text.replace("/opt/todo_api/deploy/backup.sh", str(program)))
+    done = subprocess.run(["systemd-analyze", "verify", *units], check=False, capture_output=True, text=True)  # noqa: S607
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "todo_api" in line]) == (0, [])
+
+
 def test_a_restart_behind_systemds_socket_refuses_nobody(database_url: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
@@ -192,14 +204,53 @@ def commands(heading: str) -> str:
     return "".join(re.findall("^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE))
 
 
+def with_tools(sql: psycopg.Connection, **env: str) -> dict[str, str]:
+    """An environment whose tools have the version of the server, which may not understand dumps of newer tools."""
+    tools = f"{WHEEL}/bin:" if WHEEL.name.endswith(str(sql.info.server_version // 10_000)) else ""
+    return {**os.environ, "PATH": f"{tools}{os.environ['PATH']}", **env}
+
+
+def test_the_nightly_backup_passes_the_restore_drill(
+    database_url: str, empty_database: str, sql: psycopg.Connection, alice: Client, tmp_path: Path
+) -> None:
+    alice.create("Buy milk", description="日本語")
+    old, recent = tmp_path / "todo-2020-01-01T000000Z.dump", tmp_path / "todo-2020-01-02T000000Z.dump.part"
+    old.touch()
+    recent.touch()
+    os.utime(old, (0, 0))
+    urls = {"NEON_DATABASE_URL": database_url, "NEW_DATABASE_URL": empty_database, "STATE_DIRECTORY": str(tmp_path)}
+    env = with_tools(sql, **urls)
+    dump = Path(subprocess.check_output([ROOT / "deploy" / "backup.sh"], env=env, text=True).strip())
+    assert dump.stat().st_mode & 0o077 == 0
+    assert sorted(tmp_path.iterdir()) == sorted([dump, recent])
+    drill = ["bash", "-euc", commands("Restore drill")]
+    printed = subprocess.run(drill, check=True, capture_output=True, text=True, env=env, cwd=tmp_path).stdout
+    restored, live = (block.splitlines()[2] for block in printed.strip().split("(1 row)\n\n"))
+    assert restored.split("|") == live.split("|")
+
+
+def test_a_failed_backup_leaves_no_dump_and_fails(tmp_path: Path) -> None:
+    env = {**os.environ, "NEON_DATABASE_URL": "postgresql://127.0.0.1:1/none", "STATE_DIRECTORY": str(tmp_path)}
+    done = subprocess.run([ROOT / "deploy" / "backup.sh"], check=False, capture_output=True, env=env)
+    assert done.returncode != 0
+    assert list(tmp_path.glob("*.dump")) == []
+
+
+TIMEOUTS = re.findall(r"^\| [^|]+ \| (\d+) \| `([^`]+)`: `(\w+)`", (ROOT / "docs" / "deploy.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("seconds", "file", "name"), TIMEOUTS, ids=lambda value: value)
+def test_each_timeout_of_the_table_is_the_one_that_is_set(seconds: str, file: str, name: str) -> None:
+    assert len(TIMEOUTS) > 20
+    text = (ROOT / file).read_text()
+    assert re.search(rf"\b{name}\b[^\n;]*?\b{seconds}s?\b", text), f"{name} is not {seconds} in {file}"
+
+
 def test_a_backup_restores_every_task(
     database_url: str, empty_database: str, sql: psycopg.Connection, alice: Client, tmp_path: Path
 ) -> None:
     tasks = [alice.create("Buy milk", description="日本語"), alice.create("Buy bread", completed=True)]
-    urls = {"NEON_DATABASE_URL": database_url, "NEW_DATABASE_URL": empty_database}
-    # Tools that are newer than the server make a dump that it does not understand; older ones refuse.
-    tools = f"{WHEEL}/bin:" if WHEEL.name.endswith(str(sql.info.server_version // 10_000)) else ""
-    env = {**os.environ, "PATH": f"{tools}{os.environ['PATH']}", **urls}
+    env = with_tools(sql, NEON_DATABASE_URL=database_url, NEW_DATABASE_URL=empty_database)
     subprocess.run(["bash", "-euc", commands("Backup and restore")], check=True, cwd=tmp_path, env=env)  # noqa: S607
     assert migrate(empty_database) == []
     with application(empty_database) as app:
