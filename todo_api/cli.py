@@ -6,19 +6,22 @@ from flask import Flask
 from todo_api import migrations, tokens
 from todo_api.config import Config
 
+# Valid settings to create the application for `flask --help`, which must not need any setting.
+PLACEHOLDERS = {"BETTER_AUTH_SECRET": "?" * 32, "NEON_DATABASE_URL": "postgresql://", "BETTER_AUTH_URL": "http://localhost"}
+
 
 def init_app(app: Flask, config: Config) -> None:
     @app.cli.command()
     def migrate() -> None:
-        """Bring the database's schema up to date."""
+        """Create or migrate the tables."""
         for version in migrations.migrate(config.database_url):
             click.echo(f"applied {version}")
 
     @app.cli.command()
-    @click.option("--user", required=True, help="The user id that the token names.")
-    @click.option("--minutes", default=60, show_default=True, type=click.IntRange(1), help="How long it is valid.")
+    @click.option("--user", required=True, help="User id in the token.")
+    @click.option("--minutes", default=60, show_default=True, type=click.IntRange(1), help="Minutes until the token expires.")
     def token(user: str, minutes: int) -> None:
-        """Print an HS256 token for a user."""
+        """Print an HS256 token for a user, signed with BETTER_AUTH_SECRET."""
         click.echo(tokens.make_token(user, config.secret, minutes))
 
     @app.cli.command()

@@ -84,6 +84,7 @@ class Config:
         "CORS_ALLOW_LOCALHOST", _flag, False
     )  # for development: every port of localhost and 127.0.0.1
     debug: bool = setting("DEBUG", _flag, False)
+    log_level: str = setting("LOG_LEVEL", lambda value: _one_of(value, "debug", "info", "warning", "error"), "")
     access_log: bool = setting("ACCESS_LOG", _flag, False)  # one log record for each request
     metrics: bool = setting("METRICS", _flag, False)  # for Prometheus, at /metrics
     bind: str = setting("PORT", lambda port: f"0.0.0.0:{_number(port)}", "127.0.0.1:8000")  # a platform's proxy runs elsewhere

@@ -1,8 +1,11 @@
-"""One JSON object a line on stdout."""
+"""Log records: readable lines on a terminal, otherwise one JSON object per line. Both go to stdout."""
 
 import datetime
 import json
 import logging
+import os
+import re
+import sys
 from logging.config import dictConfig
 from typing import Any
 
@@ -11,42 +14,54 @@ from gunicorn.config import Config as Settings
 from gunicorn.glogging import Logger
 
 STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
+COLOURS = {"DEBUG": 36, "INFO": 32, "WARNING": 33, "ERROR": 31, "CRITICAL": 31}  # ANSI: cyan, green, yellow, red
+PLAIN = re.compile(r"[\w./:@<>-]+", re.ASCII)  # needs no quotes
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """The `extra` of the call, the type of an exception without its text, and the method and id of the request."""
+    fields = {name: value for name, value in vars(record).items() if name not in STANDARD}
+    if record.exc_info and record.exc_info[0]:
+        fields["error"] = record.exc_info[0].__name__
+    return fields | ({"method": request.method, "request_id": g.get("request_id")} if has_request_context() else {})
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, and what the call put into `extra`. JSON escapes line breaks: no value can forge a record."""
+    """Time, level, logger, message and fields. JSON escapes line breaks, so that no value can forge a record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = {
-            "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info and record.exc_info[0]:
-            fields["error"] = record.exc_info[0].__name__
-        if has_request_context():
-            fields |= {"request_id": g.get("request_id"), "method": request.method}
-        fields |= {name: value for name, value in vars(record).items() if name not in STANDARD}
-        return json.dumps(fields, default=str)
+        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
+        head = {"time": time, "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        return json.dumps(head | _fields(record), default=str)
+
+
+class ConsoleFormatter(logging.Formatter):
+    """Local time, level, message and fields, coloured unless NO_COLOR is set. No value can forge a line or a terminal command."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in record.getMessage())
+        items = _fields(record).items()
+        fields = " ".join(f"{key}={value if PLAIN.fullmatch(str(value)) else json.dumps(str(value))}" for key, value in items)
+        time = f"{datetime.datetime.fromtimestamp(record.created):%H:%M:%S}"
+        if os.environ.get("NO_COLOR"):  # https://no-color.org
+            return f"{time} {record.levelname:<8} {message} {fields}".rstrip()
+        return f"{time} \033[{COLOURS.get(record.levelname, 0)}m{record.levelname:<8}\033[0m {message} \033[2m{fields}\033[0m"
 
 
 class ServerLogger(Logger):
-    """gunicorn's logger: its records, the application's and the libraries' have one format and go to stdout."""
+    """gunicorn's logger. All records have one format: gunicorn's, the application's and the libraries'."""
 
     def setup(self, cfg: Settings) -> None:
         super().setup(cfg)
-        dictConfig(
-            {
-                "version": 1,
-                "disable_existing_loggers": False,
-                "formatters": {"json": {"()": JsonFormatter}},
-                "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
-                "root": {"level": logging.getLevelName(self.loglevel), "handlers": ["stdout"]},
-                "loggers": {
-                    "gunicorn.error": {"propagate": True},
-                    # psycopg_pool warns about each attempt to connect; errors.py logs each request that failed.
-                    "psycopg.pool": {"level": "ERROR"},
-                },
-            }
-        )
+        settings: dict[str, Any] = {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"all": {"()": ConsoleFormatter if sys.stdout.isatty() else JsonFormatter}},
+            "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "all"}},
+            "root": {"level": logging.getLevelName(self.loglevel), "handlers": ["stdout"]},
+            "loggers": {
+                "gunicorn.error": {"propagate": True},
+                "psycopg.pool": {"level": "ERROR"},  # it warns about each attempt to connect; errors.py logs failed requests
+            },
+        }
+        dictConfig(settings)

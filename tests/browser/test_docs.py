@@ -15,37 +15,53 @@ from tests.support.client import token
 from tests.support.server import Service
 
 HERE = Path(__file__).resolve().parent
+MAX_HEIGHT = 2500  # pixels of an operation with a response, so that it can be used without long scrolling
 
 
-@pytest.fixture
-def command() -> list[str]:
-    """docs.mjs and its browser; skips where what they need is missing, unless REQUIRE_BROWSER is set."""
-    node, chromium = shutil.which("node"), shutil.which("chromium")
-    if node and chromium and (HERE / "node_modules" / "playwright-core").is_dir():
-        return [node, str(HERE / "docs.mjs"), chromium]
-    missing = "`npm ci --prefix tests/browser` has not been run" if node else "Node.js is not installed"
-    reason = missing if chromium else "Chromium is not installed"
-    return pytest.fail(reason) if os.environ.get("REQUIRE_BROWSER") else pytest.skip(reason)
+def browser_command(script: str) -> list[str]:
+    """The command that runs the script in Node.js with Chromium. Skips if something is missing, unless REQUIRE_BROWSER is set."""
+    programs = {"Node.js": shutil.which("node"), "Chromium": shutil.which("chromium")}
+    missing = [f"{name} is not installed" for name, path in programs.items() if not path]
+    if not (HERE / "node_modules" / "playwright-core").is_dir():
+        missing.append("`npm ci --prefix tests/browser` has not been run")
+    if missing:
+        reason = "; ".join(missing)
+        pytest.fail(reason) if os.environ.get("REQUIRE_BROWSER") else pytest.skip(reason)
+    return [str(programs["Node.js"]), str(HERE / script), str(programs["Chromium"])]
 
 
-def test_a_person_creates_a_task_and_sees_it_in_the_list(command: list[str], database_url: str, tmp_path: Path) -> None:
+def pictures(default: Path) -> Path:
+    """The folder for screenshots: $ARTIFACTS, if it is set."""
+    folder = Path(os.environ.get("ARTIFACTS") or default)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_a_person_creates_lists_toggles_and_deletes_a_task(database_url: str, tmp_path: Path) -> None:
+    command = browser_command("docs.mjs")
     user_id, title = f"alice-{uuid.uuid4()}", f"Buy milk {uuid.uuid4()}"
-    pictures = Path(os.environ.get("ARTIFACTS") or tmp_path)
-    pictures.mkdir(parents=True, exist_ok=True)
-    with Service(database_url, DEBUG="true") as service:
-        host = f"127.0.0.1:{service.port}"
-        arguments = [f"http://{host}/docs", str(pictures / "docs.png"), token({"sub": user_id}), user_id, title]
+    with Service(database_url, DEBUG="true", LOG_LEVEL="info") as service:
+        root = f"http://127.0.0.1:{service.port}/"
+        arguments = [root, str(pictures(tmp_path)), token({"sub": user_id}), user_id, title]
         done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, timeout=120)
+        assert service.client(user_id).list() == []
     assert done.returncode == 0, done.stdout + done.stderr
     seen = json.loads(done.stdout)
-    task = json.loads(seen["created"]["body"])
+    task = seen["created"]["body"]
     assert (seen["created"]["status"], task["user_id"], task["title"]) == ("201", user_id, title)
-    assert (seen["listed"]["status"], json.loads(seen["listed"]["body"])) == ("200", [task])
-    assert {urlsplit(url).netloc for url in seen["requests"]} == {host}
+    assert (seen["listed"]["status"], seen["listed"]["body"]) == ("200", [task])
+    assert (seen["toggled"]["status"], seen["toggled"]["body"]["completed"]) == ("200", True)
+    assert seen["deleted"]["status"] == "204"
+    operations = [seen[name] for name in ("created", "listed", "toggled", "deleted")]
+    assert [operation["first"] for operation in operations] == [["user_id", "alice"]] * 4
+    assert max(operation["height"] for operation in operations) <= MAX_HEIGHT
+    assert "make run" in seen["hint"]
+    assert (seen["address"], seen["topBars"]) == (f"{root}docs/", 0)
+    assert {urlsplit(url).netloc for url in seen["requests"]} == {urlsplit(root).netloc}
     assert seen["problems"] == []
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/", "/docs/swagger-ui.css"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/", "/docs/swagger-ui.css"])
 def test_there_is_no_such_page_without_debug(app: Flask, path: str) -> None:
-    answer = app.test_client().get(path)
-    assert (answer.status_code, answer.json) == (404, {"detail": "Not Found"})
+    response = app.test_client().get(path)
+    assert (response.status_code, response.json) == (404, {"detail": "Not Found"})

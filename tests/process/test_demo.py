@@ -1,4 +1,4 @@
-"""`make run` as a newcomer meets it: in a fresh clone, whose path has a space, with the printed lines pasted into a shell."""
+"""`make run` in a fresh clone, in a path with a space, with the printed commands pasted into a shell."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import json
 import os
+import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -14,26 +16,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+import psycopg
 import pytest
 
+from dev.postgres import Postgres
 from tests.support.client import Client, over_http
 from tests.support.server import ROOT, Service, free_port, wait_until
 
-# What the developer, or the make that runs the tests, has set must not reach the demo.
-SETTINGS = ("BETTER_AUTH_SECRET", "NEON_DATABASE_URL", "BETTER_AUTH_URL", "BETTER_AUTH_JWKS_URL", "DEBUG")
+# Settings of the developer, or of the make that runs the tests, must not reach the demo.
+SETTINGS = re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
 MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
 
 
 class Demo:
-    """`make run` in the folder. As a context manager it has printed what to try inside the block, and is gone behind it."""
+    """`make run` in the folder. It has printed its banner when the `with` block starts, and is killed at the end of the block."""
 
     def __init__(self, folder: Path, port: int | None = None, **env: str) -> None:
         self.folder = folder
         self.port = port or free_port()
         self.output = folder.parent / f"output-{self.port}"
-        # The folder's virtual environment is the one that runs the tests: there is nothing to install, whatever its age.
-        self.make = [str(shutil.which("make")), f"PORT={self.port}", "VENV=.venv", "--old-file=.venv/installed"]
-        self.env = {**os.environ, **dict.fromkeys((*SETTINGS, *MAKE), ""), **env}
+        # The folder uses the virtual environment of the tests, so that nothing has to be installed.
+        self.make = [str(shutil.which("make")), f"PORT={self.port}", "VENV=.venv", "--old-file=.venv/demo-installed"]
+        self.env = {name: value for name, value in os.environ.items() if name not in (*SETTINGS, *MAKE)} | env
 
     def __enter__(self) -> Self:
         with self.output.open("w") as output:
@@ -55,16 +59,16 @@ class Demo:
         self.process.wait()
 
     def printed(self, part: str) -> list[str]:
-        """The lines to paste that hold this, of those printed so far."""
+        """The printed lines to paste that contain this."""
         return [line for line in self.output.read_text().splitlines() if line.startswith("    ") and part in line]
 
     def paste(self, *lines: str) -> str:
-        """What a shell prints after these lines."""
+        """What a shell prints for these lines."""
         done = subprocess.run(["bash", "-c", "\n".join(lines)], check=True, capture_output=True, text=True)  # noqa: S607
         return done.stdout
 
     def run(self, target: str, arguments: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-        """What `make` says to this target, once it has ended."""
+        """Run `make` with this target to its end."""
         command = [*self.make, target, f"ARGS={arguments}"]
         return subprocess.run(
             command, check=False, cwd=self.folder, env={**self.env, **env}, capture_output=True, text=True, timeout=60
@@ -76,6 +80,10 @@ class Demo:
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
+    def server(self) -> int:
+        """The process id of the database server."""
+        return int((Path(self.psql("-Atc 'SHOW data_directory'").strip()) / "postmaster.pid").read_text().split()[0])
+
     def alice(self) -> Client:
         """The user of the printed token."""
         alice = Client(over_http(self.port), "alice")
@@ -83,38 +91,38 @@ class Demo:
         return alice
 
     def ends(self) -> bool:
-        """Whether it ends, and all that it has started with it, without a traceback and without the folder of its socket."""
+        """Whether it and all its processes end, without a traceback, and the folder of its socket is removed."""
         self.process.wait(60)
         wait_until(lambda: not processes(self.folder, data_of_root(self.folder), self.socket), "all processes end")
         return "Traceback" not in self.output.read_text() and not self.socket.exists()
 
 
 def processes(*places: Path) -> list[str]:
-    """The command lines and working folders that name one of these places."""
+    """The command lines and working folders that contain one of these paths."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
+        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
             found.append(f"{(process / 'cmdline').read_bytes().decode(errors='replace')} {(process / 'cwd').readlink()}")
     return [each for each in found if any(str(place) in each for place in places)]
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    """The only line that a command that failed has printed, apart from make's own."""
-    assert done.returncode > 0
-    assert done.stdout == ""
+    """The only line that a failed command has printed, apart from make's own."""
+    assert done.returncode > 0, done
+    assert done.stdout == "", done
     line, *made_by_make = done.stderr.splitlines()
     assert all("make" in line for line in made_by_make)
     return line
 
 
 def data_of_root(folder: Path) -> Path:
-    """Where the demo of a clone keeps its data when root runs it."""
+    """Where the demo of a clone keeps its data if root runs it."""
     return Path("/var/lib/todo_api") / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Path]:
-    """The project's files, installed, in a folder of their own."""
+    """A copy of the project with the virtual environment of the tests."""
     folder = tmp_path / "a clone"
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listing, check=True, cwd=ROOT, capture_output=True, text=True).stdout.split("\0")
@@ -123,7 +131,7 @@ def clone(tmp_path: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
     (folder / ".venv").symlink_to(sys.prefix)
-    # A background job of a script ignores SIGINT, and so would all that it starts.
+    # A background job of a shell ignores SIGINT, and its child processes would too.
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield folder
     signal.signal(signal.SIGINT, previous)
@@ -146,7 +154,7 @@ def test_a_fresh_clone_runs_and_finds_its_tasks_again(clone: Path) -> None:
         assert "Buy milk" in demo.psql("-v user_id=alice -f sql/inspect/user_tasks.sql")
         demo.process.terminate()
         assert demo.ends()
-    with Demo(clone, PATH="/nowhere") as demo:  # so that psql has to be that of the wheel
+    with Demo(clone, PATH="/nowhere") as demo:  # so that only the wheel's psql is found
         assert json.loads(demo.paste(*demo.printed("TOKEN="), demo.printed("curl")[1])) == [create]
         assert demo.alice().list() == [create]
         data = Path(demo.psql("-Atc 'SHOW data_directory'").strip())
@@ -155,9 +163,148 @@ def test_a_fresh_clone_runs_and_finds_its_tasks_again(clone: Path) -> None:
         assert demo.ends()
 
 
-def test_a_port_in_use_ends_it_with_one_line_that_names_it(clone: Path, service: Service) -> None:
-    done = Demo(clone, service.port).run("run")  # where the other one answers GET /health too
-    assert str(service.port) in one_line(done)
+def test_a_port_in_use_is_named_in_one_line(clone: Path, service: Service) -> None:
+    done = Demo(clone, service.port).run("run")  # GET /health succeeds there too
+    assert f"port {service.port} cannot be used (Address already in use)" in one_line(done)
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", "8000x", "٨"])
+def test_a_malformed_port_is_explained_in_one_line(clone: Path, port: str) -> None:
+    demo = Demo(clone)
+    demo.make[1] = f"PORT={port}"
+    line = one_line(demo.run("run"))
+    assert line == "PORT must be a whole number from 1 to 65535, for example: make run PORT=9000"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"PORT=8000\nthis is wrong\n", "line 2"), (b"\xff\xfePORT", "UTF-8"), (None, "cannot be read")],
+    ids=["syntax", "encoding", "permission"],
+)
+@pytest.mark.parametrize("target", ["run", "psql"])
+def test_a_broken_env_file_is_named_in_one_line(clone: Path, content: bytes | None, problem: str, target: str) -> None:
+    file = clone / ".env"
+    if content is None:
+        file.symlink_to("/proc/1/mem" if os.geteuid() == 0 else "/proc/1/environ")  # files that cannot be read
+        if not file.is_file():
+            pytest.skip("needs /proc")
+    else:
+        file.write_bytes(content)
+    line = one_line(Demo(clone).run(target))
+    assert line.startswith(str(file))
+    assert problem in line
+
+
+def test_a_setting_of_the_env_file_replaces_that_of_the_demo(clone: Path) -> None:
+    (clone / ".env").write_bytes(b"\xef\xbb\xbfDEBUG=false\nLOG_LEVEL=warning\nBETTER_AUTH_URL=https://app.example.com\n")
+    with Demo(clone) as demo:
+        assert demo.alice().send("GET", "/docs/", {}, None).status == 404
+        assert "/docs" not in demo.output.read_text()
+        assert demo.printed("https://app.example.com")
+        assert "Starting gunicorn" not in demo.output.read_text()
+        demo.process.terminate()
+        assert demo.ends()
+
+
+def test_the_banner_comes_after_the_start_records_and_names_the_page(clone: Path) -> None:
+    with Demo(clone) as demo:
+        records, _, after = demo.output.read_text().partition("todo_api is running")
+        assert "Booting worker" in records
+        assert "Booting worker" not in after
+        assert demo.printed("browser")[0].endswith(f"http://127.0.0.1:{demo.port}/docs")
+        alice = demo.alice()
+        assert alice.send("GET", "/", {}, None).headers["Location"] == "/docs/"
+        assert b"swagger-ui" in alice.send("GET", "/docs/", {}, None).body
+        demo.process.terminate()
+        assert demo.ends()
+
+
+def test_pages_on_every_port_of_this_machine_may_call_it(clone: Path) -> None:
+    with Demo(clone) as demo:
+        alice = demo.alice()
+        for origin in ("http://localhost:5173", "http://127.0.0.1:4200", "http://localhost"):
+            headers = alice.call("GET", headers={"Origin": origin}).headers
+            assert headers["Access-Control-Allow-Origin"] == origin
+        assert "Access-Control-Allow-Origin" not in alice.call("GET", headers={"Origin": "http://evil.example"}).headers
+        wait_until(lambda: "http://evil.example" in demo.output.read_text(), "the rejected origin is logged")
+        demo.process.terminate()
+        assert demo.ends()
+
+
+def test_on_a_terminal_it_prints_readable_lines(clone: Path) -> None:
+    screen, terminal = pty.openpty()
+    demo = Demo(clone, TERM="xterm")
+    command = [*demo.make, "run"]
+    process = subprocess.Popen(command, cwd=clone, env=demo.env, stdout=terminal, stderr=terminal, start_new_session=True)
+    os.close(terminal)
+    try:
+        text = b""
+        while b"make psql" not in text:
+            text += os.read(screen, 65536)  # OSError when all programs on the terminal have ended
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        os.close(screen)
+    assert re.search(rb"\d\d:\d\d:\d\d \x1b\[32mINFO    \x1b\[0m Starting gunicorn", text)
+    wait_until(lambda: not processes(clone, data_of_root(clone)), "all processes end")
+
+
+def test_a_second_one_says_where_the_first_runs_and_how_to_stop_it(clone: Path) -> None:
+    with Demo(clone) as demo:
+        for other in (Demo(clone, demo.port), Demo(clone)):
+            line = one_line(other.run("run"))
+            assert f"already running at http://127.0.0.1:{demo.port}." in line
+        os.kill(int(line.rpartition("kill ")[2]), signal.SIGTERM)
+        assert demo.ends()
+
+
+def test_it_starts_again_after_a_kill(clone: Path) -> None:
+    with Demo(clone) as demo:
+        task = demo.alice().create()
+        server = demo.server()
+        os.kill(server, signal.SIGSTOP)  # it cannot react to the end of the demo
+        os.killpg(demo.process.pid, signal.SIGKILL)
+        os.kill(server, signal.SIGCONT)
+    with Demo(clone, demo.port) as demo:
+        assert demo.server() != server
+        assert demo.alice().list() == [task]
+        demo.process.terminate()
+        assert demo.ends()
+
+
+def test_a_database_server_that_was_left_behind_is_stopped(clone: Path) -> None:
+    home = clone / ".demo" / "postgres" if os.geteuid() else data_of_root(clone)
+    with Postgres(home) as left:
+        url = left.create("todo")
+        with Demo(clone) as demo:
+            assert "earlier run left behind" in demo.output.read_text()
+            wait_until(lambda: left.process is not None and left.process.poll() is not None, "the first server has ended")
+            with pytest.raises(psycopg.OperationalError):
+                psycopg.connect(url)
+            demo.process.terminate()
+            assert demo.ends()
+
+
+def test_a_missing_venv_module_is_explained_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "ensurepip.py").write_text("raise ModuleNotFoundError")
+    done = install(tmp_path, PYTHONPATH=str(tmp_path))
+    assert "sudo apt install python3-venv" in one_line(done)
+
+
+@pytest.mark.long  # creates a virtual environment
+def test_a_missing_network_is_explained_in_one_line(tmp_path: Path) -> None:
+    options = {"CONFIG_FILE": os.devnull, "INDEX_URL": f"http://127.0.0.1:{free_port()}", "RETRIES": "1"}
+    others = dict.fromkeys(("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CONSTRAINT", "PIP_NO_INDEX"), "")
+    done = install(tmp_path, **others, **{f"PIP_{name}": value for name, value in options.items()})
+    assert done.returncode > 0
+    assert done.stderr.count("\n") == 1
+    assert "Check the network" in done.stderr
+
+
+def install(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """What dev/install.py prints for a new virtual environment in the folder."""
+    command = [sys.executable, str(ROOT / "dev" / "install.py"), str(folder / "venv"), str(ROOT / "requirements-demo.txt")]
+    return subprocess.run(command, check=False, env={**os.environ, **env}, capture_output=True, text=True, timeout=120)
 
 
 def test_psql_without_a_database_says_in_one_line_what_to_do(clone: Path) -> None:
@@ -168,7 +315,7 @@ def test_psql_without_a_database_says_in_one_line_what_to_do(clone: Path) -> Non
     assert "s3cret" not in line
 
 
-def test_psql_takes_the_database_of_the_environment_and_shows_nobody_its_password(clone: Path) -> None:
+def test_psql_uses_the_database_of_the_environment_and_hides_its_password(clone: Path) -> None:
     (clone / "arguments.sql").write_text(
         "SELECT current_database();\n\\! tr '\\0' ' ' < /proc/$PPID/cmdline; echo; echo $PGPASSWORD\n"
     )
@@ -182,7 +329,7 @@ def test_psql_takes_the_database_of_the_environment_and_shows_nobody_its_passwor
         assert demo.ends()
 
 
-def test_psql_is_not_misled_by_what_a_killed_server_leaves(clone: Path) -> None:
+def test_psql_ignores_the_files_of_a_killed_server(clone: Path) -> None:
     with Demo(clone) as demo:
         data = Path(demo.psql("-Atc 'SHOW data_directory'").strip())
         os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
