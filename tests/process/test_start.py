@@ -203,7 +203,7 @@ def test_start_and_stop_are_records_of_the_log(database_url: str) -> None:
 def test_debug_shows_more_in_the_log_and_nothing_to_clients(empty_database: str) -> None:
     with Service(empty_database, DEBUG="true") as service, psycopg.connect(empty_database, autocommit=True) as conn:
         alice = service.client("alice")
-        conn.execute("DROP TABLE tasks")
+        conn.execute("DROP TABLE tasks CASCADE")
         answer = alice.call("GET")
         assert (answer.status, answer.json) == (500, {"detail": "Internal server error"})
         assert service.logs("unhandled error")[0]["error"] == "UndefinedTable"
