@@ -19,6 +19,8 @@ import pytest
 from tests.support.client import SECRET, Answer, Client, over_http
 from tests.support.server import Service, free_port, wait_until
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).resolve().parent
 ALGORITHMS = ["EdDSA", "ES256", "ES512", "RS256", "PS256"]
 PLUGIN, HAND_SIGNED = "/api/auth/token", "/api/token"

@@ -14,6 +14,8 @@ from tests.support.client import token
 from tests.support.server import Service
 from todo_api.validation import DOCUMENT
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).resolve().parent
 
 

@@ -11,6 +11,8 @@ from benchmarks import compare, scale
 from benchmarks.database import database
 from benchmarks.server import SERVERS
 
+pytestmark = pytest.mark.long
+
 LIAR = """
 import itertools
 from benchmarks.peers import wsgi_limit

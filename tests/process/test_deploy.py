@@ -27,6 +27,8 @@ from tests.support.server import ROOT, Service, executable
 from todo_api.config import Config
 from todo_api.migrations import migrate
 
+pytestmark = pytest.mark.long
+
 
 class Image:
     """The steps of deploy/Dockerfile, with a new virtual environment in place of its Python."""

@@ -13,6 +13,8 @@ from tests.support.load import at_once, both_workers, every_operation, is_unavai
 from tests.support.server import Service, wait_until
 from todo_api.migrations import migrate
 
+pytestmark = pytest.mark.long
+
 FAST_STOP, CRASH = signal.SIGINT, signal.SIGQUIT
 
 

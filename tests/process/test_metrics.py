@@ -19,6 +19,8 @@ from tests.support.load import at_once, both_workers, every_operation, locked
 from tests.support.server import ROOT, Service, run_to_end, wait_until
 from todo_api import __version__
 
+pytestmark = pytest.mark.long
+
 LIST = "/api/<user_id>/tasks"
 TASK = f"{LIST}/<task_id:task_id>"
 SERIES = re.compile(r"(\w+(?:\{.*\})?) (\S+)")

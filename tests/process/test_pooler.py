@@ -20,6 +20,8 @@ from tests.support.load import at_once, both_workers, every_operation, is_unavai
 from tests.support.pgbouncer import SERVER_CONNECTIONS, PgBouncer
 from tests.support.server import Service, wait_until
 
+pytestmark = pytest.mark.long
+
 USERS, THREADS = 50, 32
 WORDS = ["Buy milk", "日本語", "100 %", "a'b\"c\\d", "x" * 200, " y ", "a\u2028b"]
 

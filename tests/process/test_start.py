@@ -95,6 +95,7 @@ def test_a_database_out_of_reach_ends_it_with_its_host_and_port(host: str) -> No
     assert all(word in line for word in ("NEON_DATABASE_URL", host, str(port)))
 
 
+@pytest.mark.long
 def test_a_database_that_stays_silent_ends_it_with_its_host_and_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -150,6 +151,7 @@ def test_a_worker_that_starts_later_leaves_the_schema_alone(empty_database: str)
         assert conn.execute("SELECT to_regclass('schema_migrations')").fetchone() == (None,)
 
 
+@pytest.mark.long
 def test_eight_services_that_start_at_once_apply_each_migration_once(empty_database: str, sql: psycopg.Connection) -> None:
     name = urlsplit(empty_database).path[1:]
     connected = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
@@ -189,6 +191,7 @@ def test_nothing_is_imported_that_is_made_for_tests_or_terminals(database_url: s
     assert subprocess.check_output(command, cwd=ROOT, env=Service(database_url).env, text=True).strip() == "set()"
 
 
+@pytest.mark.long
 def test_start_and_stop_are_records_of_the_log(database_url: str) -> None:
     with Service(database_url) as service:
         assert service.stop() == 0

@@ -16,6 +16,8 @@ from tests.support.client import Client, Response
 from tests.support.load import every_operation, locked, lost, writing
 from tests.support.server import Service, next_release, wait_until
 
+pytestmark = pytest.mark.long
+
 INDEX = "DROP INDEX CONCURRENTLY IF EXISTS tasks_title;\nCREATE INDEX CONCURRENTLY tasks_title ON tasks (user_id, title);\n"
 
 
