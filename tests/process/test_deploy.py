@@ -119,7 +119,8 @@ def test_compose_accepts_compose_yaml(tmp_path: Path) -> None:
     app = services["app"]["environment"]
     assert app["NEON_DATABASE_URL"] == "postgresql://todo:hunter2@db:5432/todo"
     assert Config.from_env(app).bind == "0.0.0.0:8000"
-    assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
+    assert [name for name, service in services.items() if "ports" in service] == ["app", "nginx"]
+    assert all("127.0.0.1" in str(port) for port in services["app"]["ports"])  # nobody else gets /metrics
     assert (tmp_path / services["app"]["build"]["dockerfile"]).exists()
 
 
