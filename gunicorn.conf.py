@@ -37,5 +37,4 @@ nworkers_changed = master.start
 pre_fork = master.restore_metrics_folder
 when_ready = on_reload = master.freeze_memory
 worker_exit = master.close_pool
-child_exit = master.forget_gauges
 pre_exec = worker.restore_environment

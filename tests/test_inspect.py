@@ -1,6 +1,6 @@
 """`sql/inspect/` in psql, for the owner of the tables and for the role of `sql/roles/inspector.sql`.
 
-On the embedded PostgreSQL, which cannot count statements, and on those that Debian has installed, which do.
+Runs on the embedded PostgreSQL, which cannot count statements, and on those that Debian has installed, which can.
 """
 
 import csv
@@ -93,7 +93,7 @@ def url(request: pytest.FixtureRequest, house: House) -> str:
 
 
 def rows(url: str, name: str, time_zone: str = "Asia/Tokyo") -> list[dict[str, str]]:
-    """What the file prints, a row each."""
+    """The rows that the file prints."""
     file = SQL / "inspect" / f"{name}.sql"
     lines = list(csv.reader(psql(url, file, "--csv", time_zone=time_zone, **variables(file)).splitlines()))
     return [dict(each for each in lines)] if name == "server" else [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
@@ -119,7 +119,7 @@ def test_a_head_says_how_to_try_the_file(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_file_leaves_no_setting_behind(file: Path) -> None:
-    """It would stay in the session of whoever runs the file, or behind a pooler in that of somebody else."""
+    """A setting would stay in the session, and behind a pooler it would reach other sessions."""
     assert not re.search(r"^ *(SET|\\(pset|x|set|t|a))\b", file.read_text(), re.MULTILINE)
 
 
@@ -173,7 +173,7 @@ GRANT SELECT ON citus_tables, citus_lock_waits TO inspector
 
 @pytest.mark.parametrize("name", ["tables", "indexes", "server", "locks"])
 def test_on_citus_a_file_says_what_it_does_not_show(name: str, url: str, house: House) -> None:
-    """With the names of Citus's own views and function, because no Citus is installed here."""
+    """Stand-ins have the names of Citus's views and function, because Citus is not installed here."""
     with psycopg.connect(house.url("owner")) as conn:
         conn.execute(CITUS)
         conn.commit()

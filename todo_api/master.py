@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import tempfile
-from importlib import import_module
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -81,13 +80,6 @@ def restore_metrics_folder(_: Arbiter, __: Worker) -> None:
     if configs[0].metrics:
         with contextlib.suppress(OSError):
             Path(os.environ[METRICS_FOLDER]).mkdir(0o700, parents=True, exist_ok=True)
-
-
-def forget_gauges(_: Arbiter, worker: Worker) -> None:
-    """Remove the gauges of a worker that has ended."""
-    if configs[0].metrics:
-        with contextlib.suppress(OSError):
-            import_module("prometheus_client.multiprocess").mark_process_dead(worker.pid)
 
 
 def freeze_memory(_: Arbiter) -> None:

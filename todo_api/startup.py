@@ -31,6 +31,7 @@ def prepare(config: Config) -> None:
             "connection": "direct" if conn.direct else "pooler",
         }
     settings = {each.metadata["variable"]: getattr(config, each.name) for each in fields(config) if each.repr}
+    settings["BETTER_AUTH_JWKS_URL"] = config.jwks_url.partition("?")[0]  # a query string may hold a token
     versions = {"version": __version__, "python": platform.python_version(), "psycopg": psycopg.__version__}
     migrated = {"migrations_applied_now": applied, "migrations_total": count}
     log.info("todo_api starts", extra={**versions, "database": database, **migrated, "settings": settings})

@@ -1,4 +1,4 @@
-"""What `deploy/` and docs/deploy.md say, done."""
+"""Follows docs/deploy.md with the files of `deploy/`, as far as that is possible without Docker and systemd."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Image:
                 subprocess.run(["chmod", "-R", "go=", self.app], check=True)  # noqa: S607, as a clone under umask 077 has it
 
     def command(self, step: str) -> list[str]:
-        """What the step runs, in its exec form."""
+        """The command of a step that is written as a JSON list."""
         (words,) = (words for name, words in self.steps if name == step)
         command: list[str] = json.loads(words.removeprefix("CMD "))
         return command
 
 
 def runs(python: Path) -> bool:
-    """Whether an unprivileged user can run it: root's own is mostly out of reach."""
+    """Whether an unprivileged user can run this Python. One below /root is not accessible."""
     try:
         check = "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))"
         return subprocess.run([python, "-c", check], check=False, capture_output=True, cwd="/", **unprivileged()).returncode == 0
@@ -119,7 +119,8 @@ def test_compose_accepts_compose_yaml(tmp_path: Path) -> None:
     app = services["app"]["environment"]
     assert app["NEON_DATABASE_URL"] == "postgresql://todo:hunter2@db:5432/todo"
     assert Config.from_env(app).bind == "0.0.0.0:8000"
-    assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
+    assert [name for name, service in services.items() if "ports" in service] == ["app", "nginx"]
+    assert all("127.0.0.1" in str(port) for port in services["app"]["ports"])  # nobody else gets /metrics
     assert (tmp_path / services["app"]["build"]["dockerfile"]).exists()
 
 
@@ -131,7 +132,7 @@ def test_compose_names_a_missing_secret(name: str, tmp_path: Path) -> None:
 
 
 def test_compose_adapts_the_configuration_of_nginx(tmp_path: Path) -> None:
-    """Its command runs here, and nginx checks the result, with an address in place of the name of the container."""
+    """Runs the part of its command before nginx starts."""
     shell, option, script = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["nginx"]["command"]
     script = script.replace("$$", "$").replace("/nginx.conf >", f"{ROOT}/deploy/nginx.conf >")
     script = script.replace("/etc/nginx/nginx.conf", f"{tmp_path}/nginx.conf").partition(" && exec ")[0]
@@ -165,7 +166,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
 
 
 def activated(database_url: str, listener: socket.socket, notify: Path) -> Service:
-    """The service as systemd starts it: it inherits the open socket, and says when it is ready."""
+    """The service as systemd starts it: it inherits the open socket and reports when it is ready."""
     service = Service(database_url, LISTEN_FDS="1", NOTIFY_SOCKET=str(notify))
     service.command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@" 3<&0', "sh", *service.command]
     service.options["stdin"] = listener
@@ -201,7 +202,7 @@ def test_a_restart_behind_systemds_socket_refuses_nobody(database_url: str, tmp_
 
 
 def commands(heading: str) -> str:
-    """What this section of docs/deploy.md says to run."""
+    """The commands in this section of docs/deploy.md."""
     section = (ROOT / "docs" / "deploy.md").read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return "".join(re.findall("^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE))
 

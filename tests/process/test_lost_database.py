@@ -1,4 +1,4 @@
-"""A database that goes away, comes back or is slow: 503 in the meantime, and nothing to restart afterwards."""
+"""A database that stops, restarts or is slow: requests get 503 meanwhile, and the service needs no restart."""
 
 import signal
 import uuid

@@ -1,4 +1,4 @@
-"""`/metrics` with METRICS=true: what all workers have counted, whichever of them is asked."""
+"""`/metrics` with METRICS=true: every worker responds with the sums over all workers."""
 
 import os
 import re
@@ -28,7 +28,7 @@ SERIES = re.compile(r"(\w+(?:\{.*\})?) (\S+)")
 
 @pytest.fixture
 def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
-    """One that has counted nothing yet but `/health`."""
+    """A service that has counted only `/health` so far."""
     with Service(database_url, METRICS="true", TMPDIR=str(tmp_path)) as service:
         both_workers(service)
         yield service
@@ -48,7 +48,7 @@ def requests(route: str, method: str, status: int) -> str:
 
 
 def counters(service: Service) -> list[Path]:
-    """The files into which its workers count."""
+    """The files of the counters, one for each worker."""
     return list(Path(service.env["TMPDIR"]).glob("todo_metrics_*/counter_*.db"))
 
 
