@@ -11,9 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.process.test_start import PASSWORD, only_line
 from tests.support.load import both_workers
-from tests.support.server import ROOT, Service, next_release, run_to_end, wait_until
+from tests.support.server import PASSWORD, ROOT, Service, next_release, only_line, run_to_end, wait_until
 
 
 @pytest.mark.parametrize("option", ["--check-config", "--print-config"])

@@ -93,7 +93,7 @@ def test_many_requests_for_locked_rows_stop_nobody(
 @pytest.fixture
 def impatient(database_url: str) -> Iterator[Service]:
     """The service, with a limit for stalled clients that a test can wait for."""
-    with Service(database_url, "--worker-class", "tests.process.impatient.ImpatientWorker") as service:
+    with Service(database_url, "--worker-class", "tests.support.impatient.ImpatientWorker") as service:
         yield service
 
 
