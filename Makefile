@@ -8,6 +8,9 @@ help: ## Show this list
 run: $(VENV)/demo-installed ## Run the service with an embedded PostgreSQL on port 8000 (PORT=9000 for another port)
 	@$(BIN)/python -m dev.demo
 
+token: $(VENV)/demo-installed ## Print a token for `make run` (ARGS=bob for a user other than alice)
+	@$(BIN)/python -m dev.make_token $(ARGS)
+
 psql: $(VENV)/demo-installed ## Open psql on the database of `make run` (ARGS="-f sql/inspect/server.sql" runs a file)
 	@$(BIN)/python -m dev.psql $(ARGS)
 
@@ -70,4 +73,4 @@ $(VENV)/installed: requirements.txt requirements-demo.txt requirements-dev.txt
 
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.13 ...")'
 
-.PHONY: help run psql test test-all test-better-auth test-document test-browser fuzz bench bench-scale lint format clean
+.PHONY: help run token psql test test-all test-better-auth test-document test-browser fuzz bench bench-scale lint format clean

@@ -55,8 +55,9 @@ Paste that line into a shell, then try:
     curl {base}/api/alice/tasks -H "Authorization: Bearer $TOKEN"
     curl {base}/health
 
-Open psql on the database while the service runs:
+For a token of another user, or psql on the database, while the service runs:
 
+    make token ARGS=bob
     make psql
 """
 
@@ -71,7 +72,7 @@ def main() -> None:
     try:
         STATE.mkdir(exist_ok=True)
         with contextlib.suppress(KeyboardInterrupt), _only_one(port):
-            os.environ["BETTER_AUTH_SECRET"] = os.environ.get("BETTER_AUTH_SECRET") or _secret()
+            os.environ["BETTER_AUTH_SECRET"] = os.environ.get("BETTER_AUTH_SECRET") or secret()
             if os.environ.get("NEON_DATABASE_URL"):
                 _serve(port)
             else:
@@ -136,7 +137,9 @@ def _interrupt(_: int, __: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _secret() -> str:
+def secret() -> str:
+    """The random secret of this folder, created when it is first needed."""
+    STATE.mkdir(exist_ok=True)
     path = STATE / "secret"
     path.touch(mode=0o600)
     if not path.read_text():

@@ -24,6 +24,7 @@ def main(folder: str, requirements: str) -> None:
     print(f"Creating the virtual environment {folder} ...", flush=True)
     _run([sys.executable, "-m", "venv", folder])
     python = str(Path(folder, "bin", "python"))
+    print("Downloading and installing packages ...", flush=True)
     # pip's progress goes to stdout. Warnings and errors go to stderr, which is shown in one line if pip fails.
     _run([python, "-m", "pip", "install", "--disable-pip-version-check", "-r", requirements])
 

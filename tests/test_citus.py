@@ -34,13 +34,11 @@ def refused(sql: str) -> set[str]:
         change, _, returning = write.partition("RETURNING")
         # `timestamptz + interval` and a cast to text depend on the session's time zone. AT TIME ZONE 'UTC' does not.
         change = re.sub(r"updated_at = (?=greatest)|greatest\(now\(\), |\w+_at AT TIME ZONE 'UTC'", "", change)
-        found |= {
-            f"{name} in a write" for name in re.findall(r"\b([a-z_]\w*) ?\(", change) if name not in {*SAFE_FUNCTIONS, "tasks"}
-        }
-        found |= {f"{name} in a write" for name in re.findall(r"\bcurrent_\w+|\blocaltime\w*|\w+_at\b", change)}
-        found |= {
-            f"{name.strip()} in RETURNING" for name in returning.split(",") if not re.fullmatch(r"\s*(?!current_)\w*\s*", name)
-        }
+        functions = set(re.findall(r"\b([a-z_]\w*) ?\(", change)) - {*SAFE_FUNCTIONS, "tasks"}
+        times = re.findall(r"\bcurrent_\w+|\blocaltime\w*|\w+_at\b", change)
+        found |= {f"{name} in a write" for name in (*functions, *times)}
+        columns = [column.strip() for column in returning.split(",")]
+        found |= {f"{column} in RETURNING" for column in columns if not re.fullmatch(r"(?!current_)\w*", column)}
         if re.search(r"SET (?:(?!WHERE).)*\buser_id =", change, re.DOTALL):
             found.add("user_id changes")
     return found

@@ -97,6 +97,7 @@ def test_all_problems_are_named_at_once() -> None:
         ("NEON_DATABASE_URL", "postgresql://u:\udcff@h/db", "is not valid UTF-8"),
         ("DEBUG", "yes please", "true or false or 1 or 0"),
         ("ACCESS_LOG", "on", "true or false or 1 or 0"),
+        ("LOG_LEVEL", "loud", "debug or info or warning or error"),
         ("METRICS", "/metrics", "true or false or 1 or 0"),
         ("DB_PREPARE", "maybe", "auto or on or off"),
         ("DB_POOL_SIZE", "0", "whole number"),

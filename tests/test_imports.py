@@ -18,7 +18,7 @@ ALLOWED = {
     "headers": {"config"},
     "health": {"config", "db", "etags", "validation"},
     "master": {"config", "startup", "worker"},
-    "metrics": {"config", "db", "errors", "pool", "tokens"},
+    "metrics": {"config", "db", "errors", "pool"},
     "migrations": {"connection", "statements"},
     "pool": {"config", "connection"},
     "startup": {"__version__", "config", "connection", "migrations"},

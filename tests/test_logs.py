@@ -36,7 +36,9 @@ def test_a_record_is_one_json_object_on_one_line() -> None:
 
 def test_on_a_terminal_a_record_is_one_coloured_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
-    text = ConsoleFormatter().format(record(status=401, reason="no bearer token", route="/api/<user_id>/tasks", user=None))
+    text = ConsoleFormatter().format(
+        record(status=401, reason="no bearer token", route="/api/<user_id>/tasks", user=None, settings={"DEBUG": True})
+    )
     line = r"\d\d:\d\d:\d\d \033\[33mWARNING \033\[0m unauthorized "
     assert re.match(line, text)
     assert text.endswith('\033[2mstatus=401 reason="no bearer token" route=/api/<user_id>/tasks user=None\033[0m')

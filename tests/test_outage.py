@@ -122,7 +122,10 @@ def test_one_failed_statement_is_no_outage(
     with app.test_request_context():
         current.record_failure(error, in_use, pool_size=8)
     assert bool(current.began) == is_outage
-    assert caplog.records[-1].msg == ("database unavailable" if is_outage else "database error")
+    record = caplog.records[-1]
+    assert record.msg == ("database unavailable" if is_outage else "database error")
+    if isinstance(error, PoolTimeout):
+        assert ("was not ready" if is_outage else "no connection of the pool became free") in vars(record)["cause"]
 
 
 def test_a_read_only_server_is_no_outage_because_reads_succeed(app: Flask, caplog: pytest.LogCaptureFixture) -> None:

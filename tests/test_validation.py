@@ -50,7 +50,7 @@ def test_every_reference_exists() -> None:
 def test_new_tasks_and_changes_have_the_same_limits() -> None:
     new, change = (DOC["components"]["schemas"][name]["properties"] for name in ("NewTask", "TaskChange"))
     for name in new:
-        assert {**new[name], "type": None, "default": None} == {**change[name], "type": None, "default": None}
+        assert {**new[name], "type": None, "description": None} == {**change[name], "type": None, "description": None}
 
 
 def test_the_table_has_the_limits_of_the_document(sql: psycopg.Connection, alice: Client) -> None:

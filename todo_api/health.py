@@ -14,7 +14,6 @@ SWAGGER_UI = {  # https://swagger.io/docs/open-source-tools/swagger-ui/usage/con
     "layout": "BaseLayout",  # without the bar at the top
     "tryItOutEnabled": True,
     "persistAuthorization": True,
-    "displayRequestDuration": True,
     "defaultModelsExpandDepth": 0,  # the schemas at the end of the page start closed
     "validatorUrl": None,  # an external service
 }

@@ -40,7 +40,7 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         message = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in record.getMessage())
-        items = _fields(record).items()
+        items = [(key, value) for key, value in _fields(record).items() if not isinstance(value, dict)]  # too long for a line
         fields = " ".join(f"{key}={value if PLAIN.fullmatch(str(value)) else json.dumps(str(value))}" for key, value in items)
         time = f"{datetime.datetime.fromtimestamp(record.created):%H:%M:%S}"
         if os.environ.get("NO_COLOR"):  # https://no-color.org

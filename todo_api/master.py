@@ -46,7 +46,7 @@ def read_config(env_file: Path) -> Config:
         problem = str(error) if isinstance(error, SystemExit) else f"todo_api cannot read .env: {type(error).__name__}"
         if not configs:
             raise SystemExit(problem) from None
-        log.error("settings not reloaded", extra={"problem": problem})
+        log.error("settings not reloaded", extra={"problem": problem.removeprefix("todo_api cannot start: ")})
     return configs[-1]
 
 

@@ -16,39 +16,32 @@ from flask import Flask, Response, g, request
 from todo_api import db, errors
 from todo_api.config import Config
 from todo_api.pool import Pool
-from todo_api.tokens import Verifier
 
 log = logging.getLogger("todo_api.access")
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
-SAMPLE_SECONDS = 1
 
 
 def init_app(app: Flask, config: Config) -> None:
     """Watch requests if a setting asks for it. Called before the parts whose time is measured."""
-    if config.access_log:
-        app.after_request(never_fail(log_request))
+    watchers: list[Callable[[Response], None]] = [log_request] if config.access_log else []
     if config.metrics:
-        count_requests(app)
-    if config.access_log or config.metrics:
+        watchers.append(count_requests(app))
+    if not watchers:
+        return
 
-        @app.before_request
-        def start() -> None:
-            g.started = time.perf_counter()
+    @app.before_request
+    def start() -> None:
+        g.started = time.perf_counter()
 
-
-def never_fail(function: Callable[[Response], object]) -> Callable[[Response], Response]:
-    """Make an after_request function whose errors are logged and never affect the response."""
-
-    @functools.wraps(function)
-    def wrapper(response: Response) -> Response:
+    @app.after_request
+    def watch(response: Response) -> Response:
         try:
-            function(response)
-        except Exception as error:
+            for watcher in watchers:
+                watcher(response)
+        except Exception as error:  # a response never depends on being counted
             log.error("request not counted", extra={"error": type(error).__name__})
         return response
-
-    return wrapper
 
 
 def log_request(response: Response) -> None:
@@ -59,8 +52,8 @@ def log_request(response: Response) -> None:
     log.info("answered", extra={**fields, **times})
 
 
-def count_requests(app: Flask) -> None:
-    """Count in files below PROMETHEUS_MULTIPROC_DIR, and serve the sums over all processes at `/metrics`."""
+def count_requests(app: Flask) -> Callable[[Response], None]:
+    """Serve `/metrics`, the sums over all processes that share PROMETHEUS_MULTIPROC_DIR. Return what counts a response."""
     # prometheus_client reads that variable when it is imported.
     import prometheus_client as client  # noqa: PLC0415
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
@@ -81,23 +74,21 @@ def count_requests(app: Flask) -> None:
     sampled: set[int] = set()  # ids of processes
 
     def sample_pool() -> None:
-        """Update the gauges all the time: requests that are stuck would not."""
+        """Update the gauges every second, also while all requests are stuck."""
         while True:
-            with contextlib.suppress(Exception):  # count_request logs what is wrong with the folder
+            with contextlib.suppress(Exception):  # `watch` logs what is wrong with the folder
                 waiting.set(pool.waiting)
                 in_use.set(len(pool.in_use))
                 size.set(pool.max_size)
-            time.sleep(SAMPLE_SECONDS)
+            time.sleep(1)
 
     @app.get("/metrics")
     def metrics() -> Response:
-        if folder:
+        if folder and Path("/proc").exists():
             remove_leftovers(Path(folder))
         return Response(client.generate_latest(registry), content_type=client.CONTENT_TYPE_LATEST)
 
-    @app.after_request
-    @never_fail
-    def count_request(response: Response) -> None:
+    def count(response: Response) -> None:
         if os.getpid() not in sampled:  # threads do not survive a fork
             sampled.add(os.getpid())
             threading.Thread(target=sample_pool, daemon=True).start()
@@ -108,17 +99,19 @@ def count_requests(app: Flask) -> None:
         if response.status_code in (401, 403):
             refused.labels(g.detail).inc()
 
+    return count
+
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the gauges of processes that have ended, and their empty files, which prometheus_client cannot read."""
     for file in folder.glob("*_*.db"):
-        alive = Path("/proc", file.stem.rpartition("_")[2]).exists()
-        if not alive and (file.name.startswith("gauge_live") or not file.stat().st_size):
+        ended = not Path("/proc", file.stem.rpartition("_")[2]).exists()
+        if ended and (file.name.startswith("gauge_live") or not file.stat().st_size):
             file.unlink(missing_ok=True)
 
 
 class Snapshot:
-    """Metrics that need no file, because each scrape finds their values."""
+    """Metrics whose values are found at each scrape."""
 
     def __init__(self, app: Flask) -> None:
         self.app = app
@@ -129,17 +122,17 @@ class Snapshot:
         info = Gauge("todo_api_info", "Version of the service", labels=["version"])
         info.add_metric([self.app.config["VERSION"]], 1)
         yield info
-        yield Gauge("todo_api_database_up", "1 if the database is available, else 0", value=self._database_is_up())
-        verifier: Verifier = self.app.extensions["verifier"]
-        yield Gauge("todo_api_jwks_keys", "Known public keys of the auth server", value=len(verifier.keys.keys))
-        if verifier.keys.fetched > 0:
-            age = time.monotonic() - verifier.keys.fetched
+        pool: Pool = self.app.extensions["pool"]
+        if len(pool.in_use) < pool.max_size:  # else the scrape would wait
+            try:
+                db.execute("ready")
+            except psycopg.Error as error:
+                errors.database_error(error)
+        up = not self.app.extensions["outage"].began
+        yield Gauge("todo_api_database_up", "1 if the database is available, else 0", value=up)
+        keys = self.app.extensions["verifier"].keys
+        keys.load()
+        yield Gauge("todo_api_jwks_keys", "Known public keys of the auth server", value=len(keys.keys))
+        if keys.fetched > 0:
+            age = time.monotonic() - keys.fetched
             yield Gauge("todo_api_jwks_age_seconds", "Time since the last successful fetch of keys", value=age)
-
-    def _database_is_up(self) -> bool:
-        try:
-            db.execute("ready")
-        except psycopg.Error as error:
-            errors.database_error(error)
-            return not self.app.extensions["outage"].began  # a full pool is no outage
-        return True

@@ -11,7 +11,8 @@ from todo_api.connection import Connection
 from todo_api.statements import SQL
 
 LOCK = 0x746F646F  # the key of the advisory lock: "todo" in ASCII
-LOCK_RETRY_SECONDS, RETRY_INTERVAL = 60, 2  # how long to retry when a lock is not free, and the pause that lets requests run
+LOCK_RETRY_SECONDS = 60  # how long to retry when a lock is not free
+RETRY_INTERVAL = 2  # seconds between two attempts, in which waiting requests run
 SELECT_APPLIED = "SELECT version FROM schema_migrations"
 CREATE_MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS schema_migrations (
     version text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"""

@@ -66,8 +66,10 @@ class Outage:
 
     def _cause(self, error: psycopg.Error, *, pool_is_busy: bool) -> tuple[psycopg.Error, bool]:
         """The error to log, and whether it means that no request can use the database."""
+        if isinstance(error, PoolTimeout) and (self.connect_error or not pool_is_busy):
+            return self.connect_error or PoolTimeout("a new connection was not ready in time"), True
         if isinstance(error, PoolTimeout):
-            return (self.connect_error, True) if self.connect_error else (error, not pool_is_busy)
+            return PoolTimeout("no connection of the pool became free in time"), False
         cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
         connection_lost = cause.sqlstate is None or cause.sqlstate.startswith("57P")  # 57P: the server shuts down
         return cause, connection_lost and not isinstance(cause, TooManyRequests)

@@ -14,7 +14,7 @@ from todo_api.connection import DEADLINE, Connection
 
 POOL_TIMEOUT = 3  # seconds to wait for a free connection
 STUCK_SECONDS = 1  # a connection that is in use for longer counts as stuck
-SHORT_DEADLINE = 2  # seconds to wait for the server while half of the connections are stuck
+SHORT_DEADLINE = 2  # seconds to wait for the server while a quarter of the connections are stuck
 SLOW_USER_SECONDS = 60  # how long a user counts as slow after a statement ran into a time limit
 
 
@@ -87,7 +87,7 @@ class Pool(ConnectionPool[Connection]):
             self.waiting -= 1
         started = self.in_use[conn] = time.monotonic()
         stuck = sum(started > since + STUCK_SECONDS for since in self.in_use.values())
-        conn.deadline = DEADLINE if 2 * stuck < self.max_size else SHORT_DEADLINE
+        conn.deadline = DEADLINE if 4 * stuck < self.max_size else SHORT_DEADLINE
         try:
             yield conn
             self.slow_users.pop(user_id, None)

@@ -1,17 +1,11 @@
-"""The gunicorn worker: gevent's, with a graceful stop and limits for stalled clients.
-
-It overrides undocumented methods of gunicorn's workers; docs/performance.md lists them.
-"""
+"""gunicorn's gevent worker with a graceful stop. It overrides undocumented methods, which docs/performance.md lists."""
 
 import contextlib
 import os
 import socket
-from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
-import gevent
-from gevent import monkey
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.http.errors import ExpectationFailed, LimitRequestHeaders, LimitRequestLine, ParseException
@@ -19,12 +13,7 @@ from gunicorn.util import write_nonblock
 from gunicorn.workers.ggevent import GeventWorker
 
 ENVIRONMENT = dict(os.environ)  # without `.env`
-STATUSES = {
-    LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
-    LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
-}
-PlainSocket = monkey.get_original("socket", "socket")
+STATUSES = {LimitRequestLine: 414, LimitRequestHeaders: 431, ExpectationFailed: 417}
 
 
 def restore_environment(master: Arbiter) -> None:
@@ -59,50 +48,34 @@ class GracefulGeventWorker(GeventWorker):
     # Seconds without progress after which a client that sends a body or reads a response is disconnected
     stall_seconds = 30
     stall_seconds_in_stop = 5
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.connections: set[socket.socket] = set()
-        self.idle: set[socket.socket] = set()
-        self.notifications_in_stop = 0
-        super().__init__(*args, **kwargs)
+    connections: ClassVar[dict[Any, bool]] = {}  # of this process; whether each waits for a request
+    seconds_in_stop = 0
 
     def notify(self) -> None:
-        """gunicorn calls this once a second, also while a worker that has stopped accepting waits for its connections."""
+        """gunicorn calls this once a second, also while a worker that accepts no more connections waits for the open ones."""
         super().notify()
-        if not self.alive:
-            self.notifications_in_stop += 1
-        if self.notifications_in_stop > 1:  # a request that was on its way when the stop began has arrived
-            self.end_input(self.idle)
-        if self.notifications_in_stop > self.stall_seconds_in_stop:
-            self.end_input(self.connections)
-
-    def end_input(self, clients: Iterable[socket.socket]) -> None:
-        """Let the reader of each connection get what has arrived, then the end of the stream."""
-        for client in clients:
-            # gevent's own shutdown() raises in the greenlet that reads.
-            with contextlib.suppress(OSError), PlainSocket(fileno=os.dup(client.fileno())) as plain:
-                plain.shutdown(socket.SHUT_RD)
+        if self.alive:
+            return
+        self.seconds_in_stop += 1
+        for client, idle in self.connections.items():
+            if self.seconds_in_stop > (1 if idle else self.stall_seconds_in_stop):
+                # The reader gets what has arrived, then the end of the stream. gevent's own shutdown() would raise in it.
+                with contextlib.suppress(OSError):
+                    client._sock.shutdown(socket.SHUT_RD)
 
     def init_process(self) -> None:
         freeze(self.cfg)
         super().init_process()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
-        gevent.getcurrent().client = client
-        self.connections.add(client)
+        self.connections[client] = True
         try:
             super().handle(listener, client, addr)
         finally:
-            self.connections.discard(client)
-            self.idle.discard(client)
-
-    def timeout_ctx(self) -> Any:
-        """Limits the wait for a request and for its head. The connection is idle meanwhile."""
-        self.idle.add(gevent.getcurrent().client)
-        return super().timeout_ctx()
+            self.connections.pop(client, None)
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> bool:
-        self.idle.discard(sock)
+        self.connections[sock] = False
         buffered = BufferedSocket(sock)
         sock.settimeout(self.stall_seconds)
         try:
@@ -110,6 +83,7 @@ class GracefulGeventWorker(GeventWorker):
         finally:
             self.send(memoryview(b"".join(buffered.parts)), sock)
             sock.settimeout(None)
+            self.connections[sock] = True
 
     def send(self, response: memoryview, sock: socket.socket) -> None:
         """Send all of it. Raises StopIteration, which closes the connection, if the client stalls."""
@@ -129,8 +103,8 @@ class GracefulGeventWorker(GeventWorker):
         if not isinstance(exc, ParseException):
             super().handle_error(req, client, addr, exc)
             return
-        self.log.warning("not a request", extra={"error": type(exc).__name__})
-        status = next((status for kind, status in STATUSES.items() if isinstance(exc, kind)), HTTPStatus.BAD_REQUEST)
+        self.log.warning("invalid request", extra={"error": type(exc).__name__})
+        status = HTTPStatus(STATUSES.get(type(exc), 400))
         body = f'{{"detail": "{status.phrase}"}}'
-        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        write_nonblock(client, f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        fields = f"Connection: close\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        write_nonblock(client, f"HTTP/1.1 {status.value} {status.phrase}\r\n{fields}\r\n\r\n{body}".encode())

@@ -1,5 +1,5 @@
--- Ranks the users by the tasks that they made or changed in the last day. A task counts once, however often it changed; what is
--- deleted does not count. Reads all tasks.
+-- Ranks the users by the tasks that they created or changed in the last day. A task counts once even if it changed often, and a
+-- deleted task does not count. Reads all tasks.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/busiest_users.sql
 SELECT
     user_id,

@@ -1,4 +1,4 @@
--- Lists the constraints, first those that rows may break which are older: VALIDATE CONSTRAINT holds them against all rows.
+-- Lists the constraints, first those that older rows may violate: VALIDATE CONSTRAINT checks them against all rows.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/constraints.sql
 SELECT
     relname AS table,

@@ -1,4 +1,5 @@
--- Measures each index: its size, and how often it is used. One that is not valid is left over from a CREATE INDEX CONCURRENTLY.
+-- Measures each index: its size, and how often it is used. An index that is NOT VALID is left over from a failed CREATE INDEX
+-- CONCURRENTLY.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/indexes.sql
 -- When bytes_per_row has grown, REINDEX INDEX CONCURRENTLY gives the space back.
 SELECT to_regclass('pg_dist_partition') IS NOT NULL AS citus \gset

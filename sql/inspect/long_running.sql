@@ -1,4 +1,4 @@
--- Lists what runs now or keeps a transaction open, longest first.
+-- Lists the processes that run a statement or keep a transaction open, longest first.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/long_running.sql
 -- SELECT pg_cancel_backend(PID) ends the statement of a process, pg_terminate_backend(PID) its connection and transaction.
 SELECT

@@ -1,6 +1,6 @@
--- Sums up the server and the database: the first look when something is wrong.
+-- Summarizes the server and the database. Start here when something is wrong.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/server.sql
--- Counters run since counted_since_utc, if that is known. At 100 wraparound_percent stops all writing; autovacuum acts at 10.
+-- The counters began at counted_since_utc. At a wraparound_percent of 100 all writes stop; autovacuum prevents that from 10 on.
 SELECT to_regclass('pg_dist_partition') IS NOT NULL AS citus \gset
 \if :citus
 \echo 'On Citus this is the node that you are connected to. These are the worker nodes:'

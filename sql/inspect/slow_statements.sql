@@ -1,4 +1,4 @@
--- Ranks the statements by the time that the database spent on them, those of sql/ by name.
+-- Ranks the statements by the time that the database spent on them. Those of sql/ have the name of their file.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/slow_statements.sql
 SELECT to_regclass('pg_stat_statements') IS NOT NULL
    AND current_setting('pg_stat_statements.max', true) IS NOT NULL AS counted \gset
@@ -18,5 +18,5 @@ GROUP BY 1
 ORDER BY sum(total_exec_time) DESC
 LIMIT 20;
 \else
-\echo 'Nothing counts statements: that takes pg_stat_statements in shared_preload_libraries, and as an extension of this database.'
+\echo 'Statements are not counted. Add pg_stat_statements to shared_preload_libraries and create the extension in this database.'
 \endif

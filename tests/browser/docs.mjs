@@ -22,6 +22,7 @@ async function execute(operationId, parameters = {}, body) {
   await operation.locator(".opblock-summary-control").click();
   const parameter = operation.locator("tr[data-param-name]").first();
   const first = [await parameter.getAttribute("data-param-name"), await parameter.locator("input").inputValue()];
+  const { height } = await operation.boundingBox();
   for (const [name, value] of Object.entries({ user_id: userId, ...parameters })) {
     await operation.locator(`tr[data-param-name="${name}"] input`).fill(String(value));
   }
@@ -30,7 +31,6 @@ async function execute(operationId, parameters = {}, body) {
   const response = operation.locator(".live-responses-table .response");
   const status = (await response.locator(".response-col_status").innerText()).trim().split(/\s/)[0];
   const shown = status === "204" ? null : await response.locator(".highlight-code pre").first().innerText();
-  const { height } = await operation.boundingBox();
   await operation.screenshot({ path: `${folder}/docs-${operationId}.png` });
   await operation.locator(".opblock-summary-control").click();
   return { status, body: shown && JSON.parse(shown), first, height };
@@ -51,7 +51,7 @@ try {
   const listed = await execute("list_tasks");
   const toggled = await execute("toggle_task", { task_id: created.body.id }, {});
   const deleted = await execute("delete_task", { task_id: created.body.id });
-  console.log(JSON.stringify({ address: page.url(), topBars, hint, created, listed, toggled, deleted, requests, problems }));
+  console.log(JSON.stringify({ address: page.url().split("#")[0], topBars, hint, created, listed, toggled, deleted, requests, problems }));
 } finally {
   await page.screenshot({ path: `${folder}/docs-end.png` });
   await browser.close();

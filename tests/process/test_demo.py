@@ -197,6 +197,7 @@ def test_a_broken_env_file_is_named_in_one_line(clone: Path, content: bytes | No
     assert problem in line
 
 
+@pytest.mark.long
 def test_a_setting_of_the_env_file_replaces_that_of_the_demo(clone: Path) -> None:
     (clone / ".env").write_bytes(b"\xef\xbb\xbfDEBUG=false\nLOG_LEVEL=warning\nBETTER_AUTH_URL=https://app.example.com\n")
     with Demo(clone) as demo:
@@ -221,6 +222,20 @@ def test_the_banner_comes_after_the_start_records_and_names_the_page(clone: Path
         assert demo.ends()
 
 
+@pytest.mark.long
+def test_make_token_prints_a_token_for_another_user(clone: Path) -> None:
+    with Demo(clone) as demo:
+        done = demo.run("token", "bob")
+        assert (done.returncode, done.stderr) == (0, "")
+        bob = Client(over_http(demo.port), "bob")
+        bob.headers["Authorization"] = f"Bearer {done.stdout.strip()}"
+        assert bob.list() == []
+        assert bob.call("GET", of=demo.alice()).status == 403
+        demo.process.terminate()
+        assert demo.ends()
+
+
+@pytest.mark.long
 def test_pages_on_every_port_of_this_machine_may_call_it(clone: Path) -> None:
     with Demo(clone) as demo:
         alice = demo.alice()
@@ -233,6 +248,7 @@ def test_pages_on_every_port_of_this_machine_may_call_it(clone: Path) -> None:
         assert demo.ends()
 
 
+@pytest.mark.long
 def test_on_a_terminal_it_prints_readable_lines(clone: Path) -> None:
     screen, terminal = pty.openpty()
     demo = Demo(clone, TERM="xterm")
@@ -260,6 +276,7 @@ def test_a_second_one_says_where_the_first_runs_and_how_to_stop_it(clone: Path) 
         assert demo.ends()
 
 
+@pytest.mark.long
 def test_it_starts_again_after_a_kill(clone: Path) -> None:
     with Demo(clone) as demo:
         task = demo.alice().create()
@@ -274,6 +291,7 @@ def test_it_starts_again_after_a_kill(clone: Path) -> None:
         assert demo.ends()
 
 
+@pytest.mark.long
 def test_a_database_server_that_was_left_behind_is_stopped(clone: Path) -> None:
     home = clone / ".demo" / "postgres" if os.geteuid() else data_of_root(clone)
     with Postgres(home) as left:
@@ -293,7 +311,7 @@ def test_a_missing_venv_module_is_explained_in_one_line(tmp_path: Path) -> None:
     assert "sudo apt install python3-venv" in one_line(done)
 
 
-@pytest.mark.long  # creates a virtual environment
+@pytest.mark.long
 def test_a_missing_network_is_explained_in_one_line(tmp_path: Path) -> None:
     options = {"CONFIG_FILE": os.devnull, "INDEX_URL": f"http://127.0.0.1:{free_port()}", "RETRIES": "1"}
     others = dict.fromkeys(("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CONSTRAINT", "PIP_NO_INDEX"), "")
@@ -317,6 +335,7 @@ def test_psql_without_a_database_says_in_one_line_what_to_do(clone: Path) -> Non
     assert "s3cret" not in line
 
 
+@pytest.mark.long
 def test_psql_uses_the_database_of_the_environment_and_hides_its_password(clone: Path) -> None:
     (clone / "arguments.sql").write_text(
         "SELECT current_database();\n\\! tr '\\0' ' ' < /proc/$PPID/cmdline; echo; echo $PGPASSWORD\n"
@@ -331,6 +350,7 @@ def test_psql_uses_the_database_of_the_environment_and_hides_its_password(clone:
         assert demo.ends()
 
 
+@pytest.mark.long
 def test_psql_ignores_the_files_of_a_killed_server(clone: Path) -> None:
     with Demo(clone) as demo:
         data = Path(demo.psql("-Atc 'SHOW data_directory'").strip())

@@ -17,12 +17,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from dev.postgres import WHEEL, unprivileged
-from tests.support.client import Client, application, in_process
+from tests.support.client import SECRET, Client, application, in_process
 from tests.support.key_server import KeyServer
 from tests.support.load import lost, writing
-from tests.support.server import ROOT, Service
+from tests.support.server import ROOT, Service, executable
+from todo_api.config import Config
 from todo_api.migrations import migrate
 
 pytestmark = pytest.mark.long
@@ -95,6 +97,60 @@ def test_the_image_serves_as_nobody_and_knows_its_health(image: Image, database_
         assert not healthy(service.port)
 
 
+COMPOSE_ENV = {"POSTGRES_PASSWORD": "hunter2", "BETTER_AUTH_SECRET": SECRET, "BETTER_AUTH_URL": "https://todo.example.org/"}
+
+
+def compose(folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What `docker compose config` makes of compose.yaml with this `.env`. It needs no Docker engine."""
+    shutil.copy(ROOT / "compose.yaml", folder)
+    shutil.copytree(ROOT / "deploy", folder / "deploy", dirs_exist_ok=True)
+    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
+    plugin = subprocess.run(["docker", "compose", "version"], check=False, capture_output=True).returncode == 0  # noqa: S607
+    command = ["docker", "compose"] if plugin else [executable("docker-compose")]
+    clean = {name: value for name, value in os.environ.items() if name not in COMPOSE_ENV}
+    return subprocess.run([*command, "config"], check=False, capture_output=True, text=True, cwd=folder, env=clean)
+
+
+def test_compose_accepts_compose_yaml(tmp_path: Path) -> None:
+    done = compose(tmp_path, COMPOSE_ENV)
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert services.keys() == {"db", "app", "nginx"}
+    app = services["app"]["environment"]
+    assert app["NEON_DATABASE_URL"] == "postgresql://todo:hunter2@db:5432/todo"
+    assert Config.from_env(app).bind == "0.0.0.0:8000"
+    assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
+    assert (tmp_path / services["app"]["build"]["dockerfile"]).exists()
+
+
+@pytest.mark.parametrize("name", COMPOSE_ENV)
+def test_compose_names_a_missing_secret(name: str, tmp_path: Path) -> None:
+    done = compose(tmp_path, {**COMPOSE_ENV, name: ""})
+    assert done.returncode != 0
+    assert name in done.stderr
+
+
+def test_compose_adapts_the_configuration_of_nginx(tmp_path: Path) -> None:
+    """Its command runs here, and nginx checks the result, with an address in place of the name of the container."""
+    shell, option, script = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["nginx"]["command"]
+    script = script.replace("$$", "$").replace("/nginx.conf >", f"{ROOT}/deploy/nginx.conf >")
+    script = script.replace("/etc/nginx/nginx.conf", f"{tmp_path}/nginx.conf").partition(" && exec ")[0]
+    subprocess.run([shell, option, script], check=True, env={**os.environ, **COMPOSE_ENV})
+    text = (tmp_path / "nginx.conf").read_text()
+    assert "server app:8000;" in text
+    assert '"https://todo.example.org" $http_origin;' in text
+    assert "app.example.com" not in text
+
+
+def test_the_procfile_starts_the_service(database_url: str) -> None:
+    name, _, command = (ROOT / "Procfile").read_text().strip().partition(": ")
+    service = Service(database_url)
+    assert name == "web"
+    service.command = [sys.executable, "-m", *command.split(), "--bind", f"127.0.0.1:{service.port}"]
+    with service:
+        assert service.client("alice").create()
+
+
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd is not installed")
@@ -115,6 +171,18 @@ def activated(database_url: str, listener: socket.socket, notify: Path) -> Servi
     service.options["stdin"] = listener
     service.port = listener.getsockname()[1]
     return service
+
+
+def test_systemd_understands_the_backup(tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd is not installed")
+    (program := tmp_path / "backup").symlink_to("/bin/true")
+    units = [tmp_path / f"todo_api_backup.{kind}" for kind in ("service", "timer")]
+    for unit in units:
+        text = (ROOT / "deploy" / unit.name).read_text()
+        unit.write_text(text.replace("/opt/todo_api/deploy/backup.sh", str(program)))
+    done = subprocess.run(["systemd-analyze", "verify", *units], check=False, capture_output=True, text=True)  # noqa: S607
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "todo_api" in line]) == (0, [])
 
 
 def test_a_restart_behind_systemds_socket_refuses_nobody(database_url: str, tmp_path: Path) -> None:
@@ -138,14 +206,53 @@ def commands(heading: str) -> str:
     return "".join(re.findall("^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE))
 
 
+def with_tools(sql: psycopg.Connection, **env: str) -> dict[str, str]:
+    """An environment whose tools have the version of the server, which may not understand dumps of newer tools."""
+    tools = f"{WHEEL}/bin:" if WHEEL.name.endswith(str(sql.info.server_version // 10_000)) else ""
+    return {**os.environ, "PATH": f"{tools}{os.environ['PATH']}", **env}
+
+
+def test_the_nightly_backup_passes_the_restore_drill(
+    database_url: str, empty_database: str, sql: psycopg.Connection, alice: Client, tmp_path: Path
+) -> None:
+    alice.create("Buy milk", description="日本語")
+    old, recent = tmp_path / "todo-2020-01-01T000000Z.dump", tmp_path / "todo-2020-01-02T000000Z.dump.part"
+    old.touch()
+    recent.touch()
+    os.utime(old, (0, 0))
+    urls = {"NEON_DATABASE_URL": database_url, "NEW_DATABASE_URL": empty_database, "STATE_DIRECTORY": str(tmp_path)}
+    env = with_tools(sql, **urls)
+    dump = Path(subprocess.check_output([ROOT / "deploy" / "backup.sh"], env=env, text=True).strip())
+    assert dump.stat().st_mode & 0o077 == 0
+    assert sorted(tmp_path.iterdir()) == sorted([dump, recent])
+    drill = ["bash", "-euc", commands("Restore drill")]
+    printed = subprocess.run(drill, check=True, capture_output=True, text=True, env=env, cwd=tmp_path).stdout
+    restored, live = (block.splitlines()[2] for block in printed.strip().split("(1 row)\n\n"))
+    assert restored.split("|") == live.split("|")
+
+
+def test_a_failed_backup_leaves_no_dump_and_fails(tmp_path: Path) -> None:
+    env = {**os.environ, "NEON_DATABASE_URL": "postgresql://127.0.0.1:1/none", "STATE_DIRECTORY": str(tmp_path)}
+    done = subprocess.run([ROOT / "deploy" / "backup.sh"], check=False, capture_output=True, env=env)
+    assert done.returncode != 0
+    assert list(tmp_path.glob("*.dump")) == []
+
+
+TIMEOUTS = re.findall(r"^\| [^|]+ \| (\d+) \| `([^`]+)`: `(\w+)`", (ROOT / "docs" / "deploy.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("seconds", "file", "name"), TIMEOUTS, ids=lambda value: value)
+def test_each_timeout_of_the_table_is_the_one_that_is_set(seconds: str, file: str, name: str) -> None:
+    assert len(TIMEOUTS) > 20
+    text = (ROOT / file).read_text()
+    assert re.search(rf"\b{name}\b[^\n;]*?\b{seconds}s?\b", text), f"{name} is not {seconds} in {file}"
+
+
 def test_a_backup_restores_every_task(
     database_url: str, empty_database: str, sql: psycopg.Connection, alice: Client, tmp_path: Path
 ) -> None:
     tasks = [alice.create("Buy milk", description="日本語"), alice.create("Buy bread", completed=True)]
-    urls = {"NEON_DATABASE_URL": database_url, "NEW_DATABASE_URL": empty_database}
-    # Tools that are newer than the server make a dump that it does not understand; older ones refuse.
-    tools = f"{WHEEL}/bin:" if WHEEL.name.endswith(str(sql.info.server_version // 10_000)) else ""
-    env = {**os.environ, "PATH": f"{tools}{os.environ['PATH']}", **urls}
+    env = with_tools(sql, NEON_DATABASE_URL=database_url, NEW_DATABASE_URL=empty_database)
     subprocess.run(["bash", "-euc", commands("Backup and restore")], check=True, cwd=tmp_path, env=env)  # noqa: S607
     assert migrate(empty_database) == []
     with application(empty_database) as app:

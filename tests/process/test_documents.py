@@ -15,7 +15,9 @@ from tests.support.client import token
 from tests.support.legacy import TABLE
 from tests.support.server import ROOT, Service
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+# test_runbook.py runs the commands of the runbook.
+DOCS = sorted(path for path in ROOT.glob("docs/*.md") if path.name != "runbook.md")
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 BLOCKS = [
     (path, kind, text)
     for path in DOCUMENTS
@@ -31,6 +33,10 @@ ELSEWHERE = {
     "systemctl enable --now todo_api": "the same",
     "/opt/todo_api/.venv/bin/python -m pip install -r /opt/todo_api/requirements.txt": "the same",
     "docker build -f deploy/Dockerfile -t todo_api .": "wants Docker; test_deploy.py takes the steps of the Dockerfile",
+    "umask 077": "needs Docker; test_deploy.py checks compose.yaml",
+    "docker compose up --build --detach": "the same",
+    "cp deploy/todo_api_backup.service deploy/todo_api_backup.timer /etc/systemd/system/": "needs systemd",
+    'dump=$(ls -t "${STATE_DIRECTORY:-/var/lib/todo_api_backup}"/todo-*.dump | head -1)': "test_deploy.py, on two databases",
     'pg_dump --format=custom --file=todo.dump "$NEON_DATABASE_URL"': "test_deploy.py, on two databases",
 }
 TYPED = [

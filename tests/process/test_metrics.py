@@ -106,6 +106,22 @@ def test_the_pool_shows_who_has_a_connection_and_forgets_a_dead_worker(
         wait_until(lambda: scraped_or_nothing(service).get("todo_api_pool_in_use") == 0, "the dead worker's connection is gone")
 
 
+def test_a_full_pool_is_shown_and_is_no_outage(database_url: str, tmp_path: Path, sql: psycopg.Connection) -> None:
+    settings = {"DB_POOL_SIZE": "1", "WEB_CONCURRENCY": "1"}
+    with Service(database_url, METRICS="true", TMPDIR=str(tmp_path), **settings) as service:
+        alice = service.client(f"alice-{uuid.uuid4()}")
+        path = f"{alice.create()['id']}/complete"
+        with psycopg.connect(database_url) as other, ThreadPoolExecutor(2) as threads:
+            other.execute("SELECT FROM tasks WHERE user_id = %s FOR UPDATE", [alice.user_id])
+            requests = [threads.submit(alice.call, "PATCH", path) for _ in range(2)]
+            wait_until(lambda: locked(sql), "a request waits for the row")
+            wait_until(lambda: scraped(service)["todo_api_pool_waiting"] == 1, "the other one waits for the connection")
+            found = scraped(service)
+            other.rollback()
+        assert {request.result().status for request in requests} == {200}
+    assert (found["todo_api_pool_in_use"], found["todo_api_pool_size"], found["todo_api_database_up"]) == (1, 1, 1)
+
+
 def scraped_or_nothing(service: Service) -> dict[str, float]:
     try:
         return scraped(service)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.support.client import UNSET, Client, Response
+from tests.support.client import UNSET, Client, Response, token
 from tests.support.load import both_workers, locked
 from tests.support.nginx import PAGE, Nginx, on_page
 from tests.support.server import Service, executable, free_port, wait_until
@@ -310,3 +312,64 @@ def test_the_log_has_the_id_of_each_request_and_neither_queries_nor_tokens(nginx
     printed = "".join(path.read_text() for path in nginx.home.iterdir() if path.is_file())
     assert "hunter2" not in printed
     assert carol.headers["Authorization"].split()[1] not in printed
+
+
+class OldBackend(BaseHTTPRequestHandler):
+    """Signs in as the FastAPI backend does: a token with the shared secret."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        user = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["email"]
+        body = json.dumps({"path": self.path, "token": token({"sub": user})}).encode()
+        self.send_response(200)
+        self.send_header("Access-Control-Allow-Origin", PAGE)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+class NginxWithSignIn(Nginx):
+    """nginx.conf with the comment about /api/auth/ put into effect."""
+
+    def __init__(self, upstream: int, old_backend: int) -> None:
+        super().__init__(upstream)
+        self.old_backend = old_backend
+
+    def configure(self) -> None:
+        super().configure()
+        file = self.home / "nginx.conf"
+        text, found = re.subn(
+            r"^ +# location /api/auth/ \{\n.*?^ +# \}\n",
+            lambda match: match[0].replace("# ", "").replace("127.0.0.1:8001", f"127.0.0.1:{self.old_backend}"),
+            file.read_text(),
+            flags=re.MULTILINE | re.DOTALL,
+        )
+        assert found == 1
+        file.write_text(text)
+
+
+def test_sign_in_can_stay_with_the_old_backend(upstream: Service) -> None:
+    body = {"email": f"erin-{uuid.uuid4()}", "password": "hunter2"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), OldBackend) as old_backend:
+        threading.Thread(target=old_backend.serve_forever, daemon=True).start()
+        with NginxWithSignIn(upstream.port, old_backend.server_port) as nginx:
+            erin = nginx.client(body["email"])
+            headers = {"Content-Type": "application/json", "Origin": PAGE}
+            for path in ("/api/auth/register", "/api/auth/login"):
+                response = erin.send("POST", path, headers, json.dumps(body).encode())
+                assert (response.status, response.json["path"]) == (200, path)
+                assert response.headers.get_all("Access-Control-Allow-Origin") == [PAGE]
+            erin.headers["Authorization"] = f"Bearer {response.json['token']}"
+            task = erin.create()
+            assert erin.list() == [task]
+        old_backend.shutdown()
+    assert erin.user_id in {each["user_id"] for each in upstream.client(erin.user_id).list()}
+
+
+def test_without_an_old_backend_there_is_no_sign_in(carol: Client) -> None:
+    response = carol.send("POST", "/api/auth/login", {"Origin": PAGE}, b"{}")
+    assert (response.status, response.json) == (404, {"detail": "Not Found"})

@@ -1,5 +1,6 @@
-"""What only a real server, real sockets and real threads can show."""
+"""Behaviour that needs a real server, real sockets and real threads."""
 
+import gzip
 import json
 import socket
 import uuid
@@ -25,7 +26,7 @@ def test_it_works(service: Service) -> None:
     assert alice.list() == []
 
 
-def test_500_flips_from_32_threads_are_all_counted(service: Service) -> None:
+def test_500_concurrent_flips_all_count(service: Service) -> None:
     alice = service.client(f"alice-{uuid.uuid4()}")
     task = alice.create()
     with ThreadPoolExecutor(32) as threads:
@@ -36,7 +37,7 @@ def test_500_flips_from_32_threads_are_all_counted(service: Service) -> None:
     assert max(answer.json["updated_at"] for answer in answers) == alice.list()[0]["updated_at"]
 
 
-def test_fifty_users_at_once_see_only_their_own(service: Service, sql: psycopg.Connection) -> None:
+def test_fifty_concurrent_users_see_only_their_own_tasks(service: Service, sql: psycopg.Connection) -> None:
     def live(number: int) -> list[str]:
         user = service.client(f"user-{number}-{uuid.uuid4()}")
         for n in range(5):
@@ -60,7 +61,7 @@ def test_the_longest_valid_request_is_answered(service: Service) -> None:
 
 
 def chunked(service: Service, alice: Client, *chunks: bytes) -> tuple[int, bytes]:
-    """The status and the answer of a POST in chunks."""
+    """Send a POST in chunks; return the status and the response."""
     head = f"POST /api/{alice.user_id}/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {alice.headers['Authorization']}\r\n"
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
         connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
@@ -75,7 +76,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def test_a_chunked_body_is_taken_up_to_the_limit(service: Service) -> None:
+def test_a_chunked_body_is_accepted_up_to_the_limit(service: Service) -> None:
     alice = service.client(f"alice-{uuid.uuid4()}")
     body, end = b'{"title": "x"}', b"0\r\n\r\n"
     assert chunked(service, alice, chunk(body[:5]), chunk(body[5:]), end)[0] == 201
@@ -84,7 +85,7 @@ def test_a_chunked_body_is_taken_up_to_the_limit(service: Service) -> None:
     assert len(alice.list()) == 2
 
 
-def test_a_body_that_breaks_off_is_the_clients_fault(service: Service) -> None:
+def test_an_incomplete_chunked_body_is_a_400(service: Service) -> None:
     alice = service.client(f"alice-{uuid.uuid4()}")
     assert chunked(service, alice, b"zz\r\nnonsense\r\n")[0] == 400
     assert chunked(service, alice, b"5\r\nab")[0] == 400
@@ -93,7 +94,7 @@ def test_a_body_that_breaks_off_is_the_clients_fault(service: Service) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b'{"completed": true}'])
-def test_a_body_shorter_than_it_says_changes_nothing(service: Service, sent: bytes) -> None:
+def test_a_body_shorter_than_content_length_changes_nothing(service: Service, sent: bytes) -> None:
     alice = service.client(f"alice-{uuid.uuid4()}")
     task = alice.create()
     for method, path in (("POST", ""), ("PUT", f"/{task['id']}"), ("PATCH", f"/{task['id']}/complete")):
@@ -117,7 +118,7 @@ def test_a_body_shorter_than_it_says_changes_nothing(service: Service, sent: byt
         (f"GET /health HTTP/1.1\r\nAuthorization: Bearer {'hunter2' * 2000}", 431),
     ],
 )
-def test_what_is_no_request_is_quoted_nowhere(service: Service, head: str, status: int) -> None:
+def test_an_invalid_request_is_not_quoted(service: Service, head: str, status: int) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
         connection.sendall(f"{head}\r\nHost: x\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
@@ -125,11 +126,11 @@ def test_what_is_no_request_is_quoted_nowhere(service: Service, head: str, statu
     assert int(head.split()[1]) == status
     assert json.loads(body) == {"detail": HTTPStatus(status).phrase}
     assert f"Content-Length: {len(body)}" in head.splitlines()
-    assert service.logs("not a request")
+    assert service.logs("invalid request")
     assert "hunter2" not in answer.decode() + service.text()
 
 
-def test_an_answer_is_one_packet(service: Service) -> None:
+def test_a_response_is_one_packet(service: Service) -> None:
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         for _ in range(20):
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -138,7 +139,7 @@ def test_an_answer_is_one_packet(service: Service) -> None:
             assert body
 
 
-def test_no_header_of_a_proxy_is_believed(service: Service) -> None:
+def test_proxy_headers_are_ignored(service: Service) -> None:
     claims = {
         "X-Forwarded-Proto": "https",
         "X-Forwarded-For": "8.8.8.8",
@@ -149,3 +150,33 @@ def test_no_header_of_a_proxy_is_believed(service: Service) -> None:
     assert service.send("GET", "/health", claims, None).status == 200
     for answer in (service.send("GET", "/api/x/tasks", claims, None), service.send("GET", "/api/x/tasks", {}, None)):
         assert answer.status == 401
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("GET /health HTTP/1.1\r\nHost: x\r\nConnection: TE, close", 200),  # RFC 9112, section 9.6: should close
+        ("GET /health HTTP/1.1", 200),  # section 3.2: a request without Host should get a 400
+        ("GET /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked", 200),  # section 6.1: should get a 501
+    ],
+)
+def test_gunicorn_departs_from_http_as_documented(service: Service, head: str, status: int) -> None:
+    """docs/deploy.md lists these. If this test fails after an upgrade, gunicorn has improved: update that list."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(f"{head}\r\n\r\n".encode() + b"0\r\n\r\n" * ("chunked" in head))
+        assert int(connection.recv(65536).split()[1]) == status
+        if "TE, close" in head:
+            connection.setblocking(False)
+            with pytest.raises(BlockingIOError):  # the connection is still open
+                connection.recv(1)
+
+
+def test_a_body_with_another_coding_closes_the_connection(service: Service) -> None:
+    alice = service.client(f"alice-{uuid.uuid4()}")
+    head = f"POST /api/{alice.user_id}/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {alice.headers['Authorization']}\r\n"
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        packed = gzip.compress(b'{"title": "x"}')
+        connection.sendall(f"{head}Transfer-Encoding: gzip, chunked\r\n\r\n".encode() + chunk(packed) + b"0\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert alice.list() == []

@@ -1,4 +1,4 @@
-"""Clients that send slowly, and requests that wait: nobody else does."""
+"""Slow clients and waiting requests do not delay other requests."""
 
 import socket
 import uuid
@@ -28,7 +28,7 @@ def alice(service: Service) -> Client:
 
 @pytest.fixture(params=["headers", "body"])
 def dribblers(service: Service, alice: Client, request: pytest.FixtureRequest) -> Iterator[list[socket.socket]]:
-    """200 connections that have sent the beginning of a request."""
+    """200 connections that have sent the first part of a request."""
     begun = HEADERS if request.param == "headers" else BODY.format(alice).encode()
     with ExitStack() as opened:
         connections = [opened.enter_context(socket.create_connection(("127.0.0.1", service.port))) for _ in range(200)]
@@ -37,7 +37,7 @@ def dribblers(service: Service, alice: Client, request: pytest.FixtureRequest) -
         yield connections
 
 
-def test_two_hundred_slow_clients_stop_nobody(alice: Client, dribblers: list[socket.socket]) -> None:
+def test_two_hundred_slow_clients_delay_nobody(alice: Client, dribblers: list[socket.socket]) -> None:
     with ThreadPoolExecutor(10) as threads:
         for _ in range(5):
             for connection in dribblers:
@@ -45,11 +45,11 @@ def test_two_hundred_slow_clients_stop_nobody(alice: Client, dribblers: list[soc
             assert {answer.status for answer in threads.map(lambda _: alice.call("GET"), range(20))} == {200}
     for connection in dribblers:
         connection.setblocking(False)
-        with pytest.raises(BlockingIOError):  # it still waits for the rest
+        with pytest.raises(BlockingIOError):  # the service waits for the rest
             connection.recv(1)
 
 
-def test_a_slow_request_is_answered_at_its_end(dribblers: list[socket.socket]) -> None:
+def test_a_slow_request_is_answered_when_complete(dribblers: list[socket.socket]) -> None:
     first = dribblers[0]
     first.sendall(b'"title": "x"}\r\n\r\n')
     assert first.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 201")
@@ -57,7 +57,7 @@ def test_a_slow_request_is_answered_at_its_end(dribblers: list[socket.socket]) -
 
 @pytest.mark.parametrize("operation", [("PATCH", "{id}/complete"), ("POST", "", {"title": "Buy milk"})], ids=["flips", "retries"])
 @pytest.mark.parametrize("users", [1, 3])
-def test_many_requests_for_locked_rows_stop_nobody(
+def test_many_requests_for_locked_rows_delay_nobody(
     operation: tuple[Any, ...], users: int, service: Service, database_url: str
 ) -> None:
     actors = [service.client(f"alice-{uuid.uuid4()}") for _ in range(users)]
@@ -75,12 +75,12 @@ def test_many_requests_for_locked_rows_stop_nobody(
         stuck: list[Future[Response]] = []
 
         def both_are_full(more: int = 1) -> bool:
-            for actor, task in zip(actors * more, created * more, strict=True):  # nobody says which worker gets how many
+            for actor, task in zip(actors * more, created * more, strict=True):  # how many each worker gets is random
                 stuck.append(threads.submit(actor.call, method, path.format_map(task), *body, headers=key))
             return waiting(sql) == (8 if users == 1 else 14)
 
         both_are_full(13)
-        wait_until(both_are_full, "half of both workers' connections wait for the row, or all but one for the rows")
+        wait_until(both_are_full, "the requests have all the connections that they may use")
         for _ in range(20):
             assert service.send("GET", "/health", {}, None).status == 200
             assert bob.call("GET", task_id).status == 200
@@ -97,7 +97,7 @@ def impatient(database_url: str) -> Iterator[Service]:
         yield service
 
 
-def test_a_body_that_stalls_is_given_up(impatient: Service) -> None:
+def test_a_client_that_stalls_in_a_body_gets_a_400(impatient: Service) -> None:
     alice = impatient.client(f"alice-{uuid.uuid4()}")
     with socket.create_connection(("127.0.0.1", impatient.port), timeout=15) as connection:
         connection.sendall(BODY.format(alice).encode())
@@ -106,7 +106,7 @@ def test_a_body_that_stalls_is_given_up(impatient: Service) -> None:
     assert alice.list() == []
 
 
-def test_an_answer_that_nobody_takes_is_given_up(impatient: Service, sql: psycopg.Connection) -> None:
+def test_a_client_that_never_reads_a_large_response_is_disconnected(impatient: Service, sql: psycopg.Connection) -> None:
     alice = impatient.client(f"alice-{uuid.uuid4()}")
     sql.execute(
         "INSERT INTO tasks (user_id, title, description) SELECT %s, 'x', repeat('x', 1000) FROM generate_series(1, 20000)",
@@ -116,7 +116,7 @@ def test_an_answer_that_nobody_takes_is_given_up(impatient: Service, sql: psycop
     with socket.create_connection(("127.0.0.1", impatient.port), timeout=15) as connection:
         connection.sendall(head.encode())
         assert held(impatient, connection)
-        wait_until(lambda: not held(impatient, connection), "the service has hung up")
+        wait_until(lambda: not held(impatient, connection), "the service has closed the connection")
         assert len(b"".join(iter(lambda: connection.recv(1 << 20), b""))) < 20_000_000
     assert {record["level"] for record in impatient.logs()} == {"INFO"}
     assert len(alice.list()) == 20_000
@@ -135,7 +135,7 @@ def pipeliner() -> Iterator[Callable[[Service], socket.socket]]:
         yield connect
 
 
-def test_a_client_that_never_reads_its_small_responses_is_disconnected(
+def test_a_client_that_never_reads_small_responses_is_disconnected(
     impatient: Service, pipeliner: Callable[[Service], socket.socket]
 ) -> None:
     connection = pipeliner(impatient)
@@ -171,12 +171,12 @@ def unread(connection: socket.socket) -> int:
 
 
 def held(service: Service, connection: socket.socket) -> bool:
-    """Whether the service has its end of the connection open, as the kernel says."""
-    ends = f":{service.port:04X} 0100007F:{connection.getsockname()[1]:04X} 01 "  # both ports, and "established"
+    """Whether the service's end of the connection is open, according to the kernel."""
+    ends = f":{service.port:04X} 0100007F:{connection.getsockname()[1]:04X} 01 "  # both ports, and the state "established"
     return ends in Path("/proc/net/tcp").read_text()
 
 
-def test_many_slow_lists_of_one_user_stop_nobody(database_url: str) -> None:
+def test_many_slow_lists_of_one_user_delay_nobody(database_url: str) -> None:
     with application(database_url) as app:
         alice, bob = Client(in_process(app), f"alice-{uuid.uuid4()}"), Client(in_process(app), f"bob-{uuid.uuid4()}")
         app.extensions["statements"]["list_tasks"] = (

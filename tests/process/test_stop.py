@@ -1,4 +1,4 @@
-"""Stopping, killing and reloading: what the service has acknowledged is kept, what it has begun is finished."""
+"""A stop, a kill or a reload loses no acknowledged task and finishes requests in flight."""
 
 import contextlib
 import http.client
@@ -17,7 +17,7 @@ from tests.support.server import Service, wait_until
 pytestmark = pytest.mark.long
 
 
-def test_sigterm_lets_a_request_finish(database_url: str, sql: psycopg.Connection) -> None:
+def test_sigterm_finishes_a_request_in_flight(database_url: str, sql: psycopg.Connection) -> None:
     with Service(database_url) as service, ThreadPoolExecutor(1) as thread:
         alice = service.client(f"alice-{uuid.uuid4()}")
         task = alice.create()
@@ -34,7 +34,7 @@ def test_sigterm_lets_a_request_finish(database_url: str, sql: psycopg.Connectio
     assert sql.execute("SELECT completed FROM tasks WHERE id = %s", [task["id"]]).fetchone() == (True,)
 
 
-def test_a_connection_is_not_kept_after_an_answer_that_comes_late(database_url: str, sql: psycopg.Connection) -> None:
+def test_a_connection_is_closed_after_a_response_during_a_stop(database_url: str, sql: psycopg.Connection) -> None:
     with (
         Service(database_url, WEB_CONCURRENCY="1") as service,
         psycopg.connect(database_url) as other,
@@ -49,14 +49,14 @@ def test_a_connection_is_not_kept_after_an_answer_that_comes_late(database_url: 
         late.request("PATCH", f"/api/{alice.user_id}/tasks/{task_id}/complete", headers=alice.headers)
         wait_until(lambda: locked(sql), "the request waits for the row")
         service.process.terminate()
-        assert idle.sock.recv(1) == b""  # the idle connections have been ended
+        assert idle.sock.recv(1) == b""  # the worker has closed its idle connections
         other.rollback()
         assert json.load(late.getresponse())["completed"] is True
         assert late.sock.recv(1) == b""  # long before graceful_timeout
         assert service.process.wait(15) == 0
 
 
-def test_sigterm_ends_idle_connections(database_url: str) -> None:
+def test_sigterm_closes_idle_connections(database_url: str) -> None:
     with Service(database_url) as service, contextlib.ExitStack() as opened:
         for _ in range(8):
             connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)
@@ -64,11 +64,11 @@ def test_sigterm_ends_idle_connections(database_url: str) -> None:
             connection.request("GET", "/health")
             assert connection.getresponse().read()
         service.process.terminate()
-        assert service.process.wait(15) == 0  # long before graceful_timeout, when it would give up on them
+        assert service.process.wait(15) == 0  # long before graceful_timeout
         assert {record["level"] for record in service.logs()} == {"INFO"}
 
 
-def test_a_worker_that_has_served_max_requests_ends_idle_connections(database_url: str) -> None:
+def test_max_requests_closes_idle_connections(database_url: str) -> None:
     with (
         Service(database_url, "--max-requests", "20", WEB_CONCURRENCY="1") as service,
         contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=60)) as idle,
@@ -94,7 +94,7 @@ def test_sigterm_under_load_loses_no_acknowledged_task(database_url: str) -> Non
     assert lost(database_url, alice, writes) == set()
 
 
-def test_a_worker_that_is_killed_is_replaced_and_loses_no_acknowledged_task(database_url: str) -> None:
+def test_a_killed_worker_is_replaced_and_loses_no_acknowledged_task(database_url: str) -> None:
     with Service(database_url) as service:
         alice = service.client(f"alice-{uuid.uuid4()}")
         with writing(alice) as writes:
@@ -108,7 +108,7 @@ def test_a_worker_that_is_killed_is_replaced_and_loses_no_acknowledged_task(data
     assert lost(database_url, alice, writes) == set()
 
 
-def test_sighup_replaces_the_workers_and_refuses_nobody(database_url: str) -> None:
+def test_sighup_replaces_the_workers_and_refuses_no_request(database_url: str) -> None:
     with Service(database_url) as service:
         alice = service.client(f"alice-{uuid.uuid4()}")
         with writing(alice) as writes:

@@ -1,0 +1,77 @@
+"""docs/runbook.md: its commands run, and it has a section for each alert."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from dev import postgres
+from tests.support.key_server import Key, KeyServer
+from tests.support.prometheus import RULES
+from tests.support.server import ROOT, Service
+
+TEXT = (ROOT / "docs" / "runbook.md").read_text()
+SETUP, *SECTIONS = TEXT.split("\n## ")
+BLOCKS = re.compile(r"^```sh\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+def anchor(heading: str) -> str:
+    return re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
+
+
+ANCHORS = {anchor(section.partition("\n")[0]) for section in SECTIONS}
+
+
+def test_each_alert_has_a_section() -> None:
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    for rule in rules:
+        assert anchor(rule["alert"]) in ANCHORS
+        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{anchor(rule['alert'])}"
+
+
+def test_each_link_leads_to_a_section() -> None:
+    assert set(re.findall(r"\]\(#([^)]*)\)", TEXT)) <= ANCHORS
+
+
+def test_each_message_of_the_log_is_one_that_the_service_writes() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "todo_api").glob("*.py"))
+    for message in ("database unavailable", "database still unavailable", "database available again", "database error",
+                    "unhandled error", "request not counted", "keys not fetched", "unauthorized", "forbidden"):  # fmt: skip
+        assert f'"{message}"' in source, message
+        assert message.split()[0] in TEXT, message
+
+
+def test_every_command_runs(database_url: str, tmp_path: Path) -> None:
+    key = Key("EdDSA", "one")
+    with KeyServer(key) as server:
+        settings = {"METRICS": "true", "TMPDIR": str(tmp_path), "BETTER_AUTH_URL": server.origin}
+        with Service(database_url, **settings) as service:
+            alice = service.client("alice")
+            alice.headers = {"Authorization": f"Bearer {key.token(server, {'sub': 'alice'})}"}
+            alice.create()
+            alice.call("GET", headers={"Authorization": ""})
+            commands = [line for section in SECTIONS for block in BLOCKS.findall(section) for line in block.splitlines()]
+            assert len(commands) > 20
+            path = f"{Path(postgres.psql()).parent}:{os.environ['PATH']}"
+            env = {**service.env, "PATH": path, "SERVICE": f"http://127.0.0.1:{service.port}", "NEON_DATABASE_URL": database_url}
+            (tmp_path / "log").write_text(service.text())
+            # A line that finds no record in the log of this run fails in grep: what follows `log |` is tried on its own.
+            prelude = f"log() {{ cat {tmp_path}/log; echo '{{}}'; }}; set -u\n"
+            for command in commands:
+                done = subprocess.run(
+                    ["/bin/bash", "-c", prelude + command], check=False, capture_output=True, text=True, cwd=ROOT, env=env
+                )
+                assert (done.returncode, done.stderr) == (0, ""), (command, done.stderr)
+                if "/metrics" in command or "psql" in command or "/ready" in command:
+                    assert done.stdout.strip(), command
+                assert "no response" not in done.stdout, command
+
+
+@pytest.mark.parametrize(
+    "line", [line for block in BLOCKS.findall(SETUP) for line in block.splitlines()], ids=lambda line: line[:12]
+)
+def test_the_setup_is_valid_shell(line: str) -> None:
+    subprocess.run(["/bin/bash", "-n", "-c", line], check=True)
