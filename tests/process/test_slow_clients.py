@@ -144,6 +144,7 @@ def test_a_client_that_never_reads_small_responses_is_disconnected(
     assert {record["level"] for record in impatient.logs()} == {"INFO"}
 
 
+@pytest.mark.long
 def test_a_client_that_never_reads_does_not_delay_a_stop(
     database_url: str, pipeliner: Callable[[Service], socket.socket]
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_client_that_never_reads_does_not_delay_a_stop(
         assert {record["level"] for record in service.logs()} == {"INFO"}  # gunicorn warns when graceful_timeout has passed
 
 
+@pytest.mark.long
 def test_a_body_that_stalls_does_not_delay_a_stop(database_url: str) -> None:
     with Service(database_url) as service:
         alice = service.client(f"alice-{uuid.uuid4()}")
