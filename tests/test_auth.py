@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.client import SECRET, Answer, Client, token
+from tests.support.client import SECRET, Client, Response, token
 
 MISSING = "Missing authorization token"
 INVALID = "Invalid or malformed token"
@@ -14,11 +14,11 @@ EXPIRED = "Token has expired"
 NO_USER = "Token missing user identifier"
 
 
-def with_header(client: Client, value: str) -> Answer:
+def with_header(client: Client, value: str) -> Response:
     return client.call("GET", headers={"Authorization": value})
 
 
-def with_claims(client: Client, claims: dict[str, Any]) -> Answer:
+def with_claims(client: Client, claims: dict[str, Any]) -> Response:
     return with_header(client, f"Bearer {token(claims)}")
 
 

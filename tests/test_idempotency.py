@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from tests.support.client import Answer, Client
+from tests.support.client import Client, Response
 from tests.support.statements import execute
 from todo_api.statements import SQL
 
 
-def post(client: Client, key: str, title: str = "Buy milk") -> Answer:
+def post(client: Client, key: str, title: str = "Buy milk") -> Response:
     return client.call("POST", body={"title": title}, headers={"Idempotency-Key": key})
 
 

@@ -49,3 +49,13 @@ def test_nothing_runs_at_import() -> None:
             allowed = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.ClassDef, ast.FunctionDef)
             docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             assert isinstance(node, allowed) or docstring, (path.name, ast.unparse(node))
+
+
+def test_tests_share_code_through_support_and_benchmarks_do_not_use_tests() -> None:
+    root = PACKAGE.parent
+    files = [path for folder in ("benchmarks", "dev", "tests") for path in (root / folder).rglob("*.py")]
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests."):
+                assert (node.module or "").startswith("tests.support."), (path.name, node.module)
+                assert path.is_relative_to(root / "tests"), (path.name, node.module)

@@ -13,13 +13,13 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.client import Answer, Client, in_process
+from tests.support.client import Client, Response, in_process
 
 Task = dict[str, Any]
 WORDS = ["milk", "MILK", "Milch", "bread", "100%", "a_b", "Ünïcödé", "x\\y", "it's", "_", "%"]
 
 
-def ask(client: Client, **parameters: Any) -> Answer:
+def ask(client: Client, **parameters: Any) -> Response:
     return client.call("GET", f"?{urlencode(parameters)}")
 
 
@@ -112,7 +112,7 @@ def walk(client: Client, parameters: dict[str, Any]) -> list[list[Task]]:
     return pages
 
 
-def next_path(answer: Answer) -> str:
+def next_path(answer: Response) -> str:
     """The path of the next page, "" on the last."""
     link = answer.headers.get("Link", "")
     match = re.fullmatch(r'(?:<(/api/[^>]+)>; rel="next")?', link)

@@ -47,6 +47,7 @@ def test_sixteen_at_once_apply_each_file_once(empty_database: str, with_an_index
     assert sorted(chain(*applied)) == with_an_index
 
 
+@pytest.mark.long
 def test_sixteen_at_once_behind_a_pooler_apply_each_file_once(empty_database: str, with_an_index: list[str]) -> None:
     with PgBouncer(empty_database) as pooler, ThreadPoolExecutor(16) as threads:
         applied = list(threads.map(migrate, [pooler.url()] * 16))

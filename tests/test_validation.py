@@ -12,7 +12,7 @@ from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.client import Answer, Client, application, in_process
+from tests.support.client import Client, Response, application, in_process
 from todo_api import validation
 from todo_api.validation import DOCUMENT
 
@@ -160,7 +160,7 @@ def test_users_can_read_what_is_wrong_in_a_header(alice: Client) -> None:
         assert_shape(answer, ["header"])
 
 
-def assert_shape(answer: Answer, location: list[str]) -> None:
+def assert_shape(answer: Response, location: list[str]) -> None:
     """Each problem has its parts, a keyword as its type, and no word that only those who know JSON Schema understand."""
     for problem in answer.json["detail"]:
         assert problem.keys() == {"loc", "msg", "type"}

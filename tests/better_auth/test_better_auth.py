@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import jwt
 import pytest
 
-from tests.support.client import SECRET, Answer, Client, over_http
-from tests.support.server import Service, free_port, wait_until
+from tests.support.client import SECRET, Client, Response, over_http
+from tests.support.server import Server, Service
 
 pytestmark = pytest.mark.long
 
@@ -33,40 +30,19 @@ class User:
     cookies: dict[str, str]
 
 
-class BetterAuth:
-    """server.mjs on a free port of 127.0.0.1. As a context manager it is up inside the block and stopped behind it."""
+class BetterAuth(Server):
+    """server.mjs, which runs inside a `with` block."""
 
     def __init__(self, node: str, **env: str) -> None:
-        self.port = free_port()
+        super().__init__()
         self.origin = f"http://127.0.0.1:{self.port}"
         self.command = [node, str(HERE / "server.mjs")]
-        self.env = {**os.environ, "PORT": str(self.port), "BETTER_AUTH_SECRET": SECRET, "NODE_ENV": "test", **env}
+        self.env |= {"PORT": str(self.port), "BETTER_AUTH_SECRET": SECRET, "NODE_ENV": "test", **env}
         self.send = over_http(self.port)
 
-    def __enter__(self) -> Self:
-        self.output = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(self.command, env=self.env, stdout=self.output, stderr=subprocess.STDOUT)
-        try:
-            wait_until(self.is_up, "Better Auth is up")
-        except AssertionError:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-        self.output.close()
-
-    def is_up(self) -> bool:
-        assert self.process.poll() is None, Path(f"/proc/self/fd/{self.output.fileno()}").read_text()
-        try:
-            return self.send("GET", "/api/auth/ok", {}, None).status == 200
-        except OSError:
-            return False
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
+    def responds(self) -> bool:
+        """Whether it says that it is up."""
+        return self.send("GET", "/api/auth/ok", {}, None).status == 200
 
     def sign_up(self) -> User:
         account = {"name": "A user", "email": f"{uuid.uuid4()}@example.com", "password": str(uuid.uuid4())}
@@ -137,7 +113,7 @@ def manage_a_task(user: Client) -> None:
     assert user.list() == []
 
 
-def show(client: Client, token: str) -> Answer:
+def show(client: Client, token: str) -> Response:
     """What the client gets to see with another token."""
     return client.call("GET", headers={"Authorization": f"Bearer {token}"})
 

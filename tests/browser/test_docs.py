@@ -1,8 +1,6 @@
 """The page at /docs in a real browser."""
 
 import json
-import os
-import shutil
 import subprocess
 import uuid
 from pathlib import Path
@@ -11,30 +9,11 @@ from urllib.parse import urlsplit
 import pytest
 from flask import Flask
 
+from tests.support.browser import browser_command, pictures
 from tests.support.client import token
 from tests.support.server import Service
 
-HERE = Path(__file__).resolve().parent
 MAX_HEIGHT = 3000  # pixels of an open operation; with each error on its own it was 4,060
-
-
-def browser_command(script: str) -> list[str]:
-    """The command that runs the script in Node.js with Chromium. Skips if something is missing, unless REQUIRE_BROWSER is set."""
-    programs = {"Node.js": shutil.which("node"), "Chromium": shutil.which("chromium")}
-    missing = [f"{name} is not installed" for name, path in programs.items() if not path]
-    if not (HERE / "node_modules" / "playwright-core").is_dir():
-        missing.append("`npm ci --prefix tests/browser` has not been run")
-    if missing:
-        reason = "; ".join(missing)
-        pytest.fail(reason) if os.environ.get("REQUIRE_BROWSER") else pytest.skip(reason)
-    return [str(programs["Node.js"]), str(HERE / script), str(programs["Chromium"])]
-
-
-def pictures(default: Path) -> Path:
-    """The folder for screenshots: $ARTIFACTS, if it is set."""
-    folder = Path(os.environ.get("ARTIFACTS") or default)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def test_a_person_creates_lists_toggles_and_deletes_a_task(database_url: str, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The README's code for pages in Node.js, and examples/ in Chromium."""
 
-import http.client
 import json
 import os
 import re
@@ -13,11 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.test_docs import HERE, browser_command, pictures
+from tests.support.browser import SCRIPTS, browser_command, pictures
 from tests.support.client import Client, token
-from tests.support.server import ROOT, Service, free_port, wait_until
+from tests.support.server import ROOT, Server, Service
 
 HELPER, USAGE = re.findall(r"^```js\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+class FileServer(Server):
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.command = [sys.executable, "-m", "http.server", str(self.port), "--bind", "127.0.0.1", "--directory", str(folder)]
 
 
 def node(*arguments: str) -> str:
@@ -46,7 +51,7 @@ def test_the_helper_of_the_readme_works(service: Service, alice: Client, tmp_pat
     (tmp_path / "api.mjs").write_text(HELPER)
     base = f"http://127.0.0.1:{service.port}"
     arguments = [str(tmp_path / "api.mjs"), base, alice.user_id, token({"sub": alice.user_id})]
-    seen = json.loads(node(str(HERE / "helper.mjs"), *arguments))
+    seen = json.loads(node(str(SCRIPTS / "helper.mjs"), *arguments))
     assert seen["requests"] == 3  # a 503, a lost connection, a success
     assert [task["title"] for task in seen["created"]] == ["Retried", "1", "2", "3", "4"]
     assert seen["pages"] == [seen["created"][:2], seen["created"][2:4], seen["created"][4:]]
@@ -83,28 +88,10 @@ def test_the_example_contains_the_helper_as_printed() -> None:
 def test_a_person_uses_the_example(service: Service, alice: Client, tmp_path: Path) -> None:
     command = browser_command("example.mjs")
     tasks = [alice.create(f"Task {number}") for number in range(12)]
-    port = free_port()
-    server = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", str(ROOT / "examples")]
-    process = subprocess.Popen(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def is_up() -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-        try:
-            connection.request("GET", "/todo.html")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
-
-    try:
-        wait_until(is_up, "the example is served")
-        page, api = f"http://127.0.0.1:{port}/todo.html", f"http://127.0.0.1:{service.port}"
+    with FileServer(ROOT / "examples") as files:
+        page, api = f"http://127.0.0.1:{files.port}/todo.html", f"http://127.0.0.1:{service.port}"
         arguments = [page, str(pictures(tmp_path) / "example.png"), api, alice.user_id, token({"sub": alice.user_id})]
         done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, timeout=120)
-    finally:
-        process.terminate()
-        process.wait()
     assert done.returncode == 0, done.stdout + done.stderr
     seen = json.loads(done.stdout)
     assert seen["first"] == [task["title"] for task in tasks[:10]]

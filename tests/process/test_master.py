@@ -11,9 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.process.test_start import PASSWORD, only_line
 from tests.support.load import both_workers
-from tests.support.server import ROOT, Service, next_release, run_to_end, wait_until
+from tests.support.server import PASSWORD, ROOT, Service, next_release, only_line, run_to_end, wait_until
 
 
 @pytest.mark.parametrize("option", ["--check-config", "--print-config"])
@@ -88,6 +87,7 @@ def folders(place: Path) -> list[Path]:
     return list(place.glob("todo_metrics_*"))
 
 
+@pytest.mark.long
 def test_a_second_master_has_its_own_metrics_folder_and_the_current_env_file(database_url: str, tmp_path: Path) -> None:
     release, temporary = next_release(tmp_path / "release"), tmp_path / "tmp"
     temporary.mkdir()
@@ -120,6 +120,7 @@ def children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
+@pytest.mark.long
 def test_a_worker_starts_after_the_metrics_folder_was_removed(database_url: str, tmp_path: Path) -> None:
     with Service(database_url, METRICS="true", TMPDIR=str(tmp_path)) as service:
         (folder,) = folders(tmp_path)

@@ -284,6 +284,7 @@ def test_two_hundred_slow_clients_keep_nobody_waiting(nginx: Nginx, carol: Clien
     assert carol.list() == []
 
 
+@pytest.mark.long
 def test_a_service_that_is_killed_is_503_until_it_is_back(database_url: str, sql: psycopg.Connection) -> None:
     executable("nginx")
     service = Service(database_url, BETTER_AUTH_URL=PAGE)

@@ -42,7 +42,7 @@ def test_each_alert_has_a_test() -> None:
 @pytest.mark.long
 def test_a_database_that_stops_under_load_is_logged_counted_and_alerted(postgres: Postgres, tmp_path: Path) -> None:
     url = postgres.create("todo")
-    with Service(url, METRICS="true", TMPDIR=str(tmp_path)) as service, Prometheus(tmp_path, service.port) as prometheus:
+    with Service(url, METRICS="true", TMPDIR=str(tmp_path)) as service, Prometheus(service.port) as prometheus:
         alice = service.client("alice")
         with writing(alice) as writes:
             wait_until(lambda: prometheus.query("todo_api_database_up == 1"), "the database is up")
@@ -71,7 +71,7 @@ def test_each_query_of_the_dashboard_finds_something(database_url: str, tmp_path
     key = Key("EdDSA", "one")
     with KeyServer(key) as server:
         env = {"METRICS": "true", "TMPDIR": str(tmp_path), "BETTER_AUTH_URL": server.origin}
-        with Service(database_url, **env) as service, Prometheus(tmp_path, service.port) as prometheus:
+        with Service(database_url, **env) as service, Prometheus(service.port) as prometheus:
             alice: Client = service.client(f"alice-{os.getpid()}")
             alice.headers = {"Authorization": f"Bearer {key.token(server, {'sub': alice.user_id})}"}
 

@@ -93,7 +93,7 @@ def test_many_requests_for_locked_rows_delay_nobody(
 @pytest.fixture
 def impatient(database_url: str) -> Iterator[Service]:
     """The service, with a limit for stalled clients that a test can wait for."""
-    with Service(database_url, "--worker-class", "tests.process.impatient.ImpatientWorker") as service:
+    with Service(database_url, "--worker-class", "tests.support.impatient.ImpatientWorker") as service:
         yield service
 
 
@@ -144,6 +144,7 @@ def test_a_client_that_never_reads_small_responses_is_disconnected(
     assert {record["level"] for record in impatient.logs()} == {"INFO"}
 
 
+@pytest.mark.long
 def test_a_client_that_never_reads_does_not_delay_a_stop(
     database_url: str, pipeliner: Callable[[Service], socket.socket]
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_client_that_never_reads_does_not_delay_a_stop(
         assert all_workers_exited(service)
 
 
+@pytest.mark.long
 def test_a_body_that_stalls_does_not_delay_a_stop(database_url: str) -> None:
     with Service(database_url) as service:
         alice = service.client(f"alice-{uuid.uuid4()}")

@@ -17,22 +17,10 @@ import pytest
 
 from tests.support.client import SECRET
 from tests.support.load import both_workers, locked
-from tests.support.server import ROOT, Service, free_port, run_to_end, wait_until
+from tests.support.server import PASSWORD, ROOT, Service, free_port, only_line, run_to_end, wait_until
 from todo_api.migrations import LOCK
 
 REQUIRED = ("BETTER_AUTH_SECRET", "NEON_DATABASE_URL", "BETTER_AUTH_URL")
-PASSWORD = "hunter2"
-
-
-def only_line(done: subprocess.CompletedProcess[str]) -> str:
-    """What a start that failed has printed: one line, without the password."""
-    output = done.stdout + done.stderr
-    assert done.returncode > 0, output
-    assert output.count("\n") == 1, output
-    assert output.endswith("\n")
-    assert "Traceback" not in output
-    assert PASSWORD not in output
-    return output
 
 
 @pytest.mark.parametrize("empty", [*([name] for name in REQUIRED), REQUIRED], ids=" ".join)

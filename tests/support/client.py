@@ -36,9 +36,6 @@ class Response:
         return json.loads(self.body)
 
 
-Answer = Response  # the former name; remove it once no test uses it
-
-
 def config(database_url: str, **env: str) -> Config:
     """Settings as from an environment."""
     required = {"BETTER_AUTH_SECRET": SECRET, "NEON_DATABASE_URL": database_url, "BETTER_AUTH_URL": f"{ORIGIN},http://[::1]:3000"}

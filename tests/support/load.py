@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from tests.support.client import ORIGIN, Answer, Client
+from tests.support.client import ORIGIN, Client, Response
 from tests.support.server import Service, wait_until
 
 WRITERS = 8
@@ -35,12 +35,12 @@ class Writes:
         wait_until(lambda: len(self.ids) >= enough, "another hundred tasks are created")
 
 
-def create(alice: Client) -> Answer:
+def create(alice: Client) -> Response:
     return alice.call("POST", body={"title": "Buy milk"})
 
 
 @contextlib.contextmanager
-def writing(alice: Client, write_one: Callable[[Client], Answer] = create) -> Iterator[Writes]:
+def writing(alice: Client, write_one: Callable[[Client], Response] = create) -> Iterator[Writes]:
     """Threads that create tasks until the block ends."""
     writes, ended = Writes(), threading.Event()
 
@@ -93,7 +93,7 @@ def locked(sql: psycopg.Connection, text: str = "/* update_task */") -> bool:
     return waiting(sql, text) > 0
 
 
-def is_unavailable(answer: Answer) -> bool:
+def is_unavailable(answer: Response) -> bool:
     """Whether it is the 503 that a page of the frontend's origin can read."""
     assert answer.status == 503
     assert answer.json == {"detail": "Service temporarily unavailable"}

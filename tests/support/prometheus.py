@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import urllib.request
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlencode
 
-from tests.support.server import ROOT, executable, free_port, wait_until
+from tests.support.server import ROOT, Server, executable
 
 RULES = ROOT / "deploy" / "prometheus" / "todo_api.rules.yml"
 CONFIG = """
@@ -24,33 +22,22 @@ scrape_configs:
 """
 
 
-class Prometheus:
+class Prometheus(Server):
     """Runs inside a `with` block. It scrapes every few seconds, and alerts fire one second after their condition holds."""
 
-    def __init__(self, folder: Path, service_port: int) -> None:
-        self.program = executable("prometheus")
-        self.folder, self.port = folder, free_port()
-        (folder / "prometheus.yml").write_text(CONFIG.format(port=service_port, timeout="4s"))
-        (folder / "rules.yml").write_text(re.sub(r"\bfor: \w+", "for: 1s", RULES.read_text()))
+    def __init__(self, service_port: int) -> None:
+        super().__init__()
+        self.service_port = service_port
 
-    def __enter__(self) -> Self:
-        options = [f"--storage.tsdb.path={self.folder}/data", f"--web.listen-address=127.0.0.1:{self.port}"]
-        command = [self.program, f"--config.file={self.folder}/prometheus.yml", *options]
-        with (self.folder / "prometheus.log").open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
-        wait_until(self.is_ready, "Prometheus is ready")
-        return self
+    def configure(self) -> None:
+        (self.home / "prometheus.yml").write_text(CONFIG.format(port=self.service_port, timeout="4s"))
+        (self.home / "rules.yml").write_text(re.sub(r"\bfor: \w+", "for: 1s", RULES.read_text()))
+        options = [f"--storage.tsdb.path={self.home}/data", f"--web.listen-address=127.0.0.1:{self.port}"]
+        self.command = [executable("prometheus"), f"--config.file={self.home}/prometheus.yml", *options]
 
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-
-    def is_ready(self) -> bool:
-        assert self.process.poll() is None, (self.folder / "prometheus.log").read_text()
-        try:
-            return bool(self.get("targets")["activeTargets"])
-        except OSError:
-            return False
+    def responds(self) -> bool:
+        """Whether its API knows what to scrape."""
+        return bool(self.get("targets")["activeTargets"])
 
     def get(self, path: str, **parameters: str) -> Any:
         """The data of a response of the HTTP API."""

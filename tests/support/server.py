@@ -15,6 +15,7 @@ from dev.server import ROOT, ApiServer, Server, free_port, wait_until
 from tests.support.client import Client, Response, over_http
 
 __all__ = ["ROOT", "Server", "free_port", "wait_until"]  # imported here for the tests
+PASSWORD = "hunter2"  # must never be printed
 
 
 def executable(name: str) -> str:
@@ -58,3 +59,14 @@ def next_release(folder: Path, *migrations: str) -> Path:
     for number, migration in enumerate(migrations, 9001):
         (folder / f"sql/migrations/{number}_next.sql").write_text(migration)
     return folder
+
+
+def only_line(done: subprocess.CompletedProcess[str]) -> str:
+    """What a start that failed has printed: one line, without the password."""
+    output = done.stdout + done.stderr
+    assert done.returncode > 0, output
+    assert output.count("\n") == 1, output
+    assert output.endswith("\n")
+    assert "Traceback" not in output
+    assert PASSWORD not in output
+    return output
