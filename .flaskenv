@@ -1,2 +1,2 @@
-# The flask command makes the application itself: wsgi.py would want the database for every command.
+# The application that the flask command uses.
 FLASK_APP=todo_api

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.support.client import Client, application, in_process
+from tests.support.client import ORIGIN, Client, application, in_process
 from todo_api import metrics
 from todo_api.logs import JsonFormatter
 
@@ -131,3 +131,9 @@ def test_nothing_watches_where_nobody_asked(app: Flask, alice: Client, log: pyte
     hooks = [*app.before_request_funcs[None], *app.after_request_funcs[None]]
     assert not [hook for hook in hooks if getattr(hook, "__module__", "") == metrics.__name__]
     assert alice.send("GET", "/metrics", {}, None).status == 404
+
+
+def test_a_preflight_is_logged_like_every_request(watched: Flask, log: pytest.LogCaptureFixture) -> None:
+    in_process(watched)("OPTIONS", "/api/alice/tasks", {"Origin": ORIGIN, "Access-Control-Request-Method": "GET"}, None)
+    (record,) = records(log)
+    assert (record["method"], record["status"]) == ("OPTIONS", 204)

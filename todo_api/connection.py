@@ -13,7 +13,7 @@ from todo_api.outage import remember_connect_error
 
 DEADLINE = 11  # seconds to wait for the server; statement_timeout ends a statement before that where it can be set
 CHECK_AFTER_IDLE_SECONDS = 30
-# A generic plan is right for every statement. Planning for each value costs more than it gains, but Citus needs it.
+# One plan fits all values, so PostgreSQL need not plan again. Citus must plan for each value.
 SETTINGS = """SET lock_timeout = '5s'; SET statement_timeout = '10s';
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false) WHERE to_regclass('pg_dist_partition') IS NULL"""
 
@@ -41,8 +41,8 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     def configure(self, prepare: str) -> None:
         """Set time limits and prepare statements (`prepare` is "auto"), unless a transaction pooler is in between.
 
-        A pooler is recognized by the process id that it makes up. Behind it, settings and prepared statements would reach other
-        clients: a client could run our DELETE under the name of its own SELECT.
+        A pooler reports another process id than PostgreSQL. Its clients share connections, so our settings and prepared
+        statements would reach them: a client could run our DELETE under the name of its own SELECT.
         """
         self.created = self.last_used = time.monotonic()
         self.direct = self.execute("SELECT pg_backend_pid()").fetchone() == (self.info.backend_pid,)

@@ -18,7 +18,7 @@ EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 def init_app(app: Flask, config: Config) -> None:
-    # libpq sends PGTZ as a start-up parameter. Transaction poolers keep those per client, but would leak a SET to other clients.
+    # Set the time zone with PGTZ: a pooler keeps start-up parameters for each client, but other clients would share a SET.
     os.environ["PGTZ"] = "UTC"
     # connect_timeout does not cover name resolution: the C library may wait far longer by default.
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")

@@ -26,7 +26,7 @@ def fingerprint(schema: object) -> str:
 
 
 def etag(version: object) -> str:
-    """The ETag header for a version: of a task the microseconds of `updated_at` since 1970, of a list a hash."""
+    """Return the ETag of a version. A task's version is its `updated_at` in microseconds since 1970; a list's is a hash."""
     return f'"{current_app.extensions["task_fingerprint"]}-{version}"'
 
 

@@ -3,6 +3,7 @@
 import logging
 import random
 import re
+import time
 
 from flask import Flask, Response, g, request
 from flask_cors import cross_origin
@@ -19,7 +20,9 @@ MAX_LOGGED_ORIGINS = 100
 
 
 def _no_content() -> Response:
-    return Response(status=204)
+    response = Response(status=204)
+    del response.headers["Content-Type"]
+    return response
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -46,8 +49,9 @@ def init_app(app: Flask, config: Config) -> None:
 
     @app.before_request
     def begin() -> Response | None:
-        """Set the request id, and answer preflights on every path: pages cannot read a 404 if its preflight fails."""
+        """Set the request id, and answer preflights. An unknown path gets an answer too, so that a page can read the 404."""
         given = request.headers.get("X-Request-Id", "")
+        g.started = time.perf_counter()
         g.request_id = given if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
         return preflight() if is_preflight else None

@@ -31,7 +31,7 @@ TYPES = {  # `kty` and `crv` of the keys for each `alg`
 
 
 class KeyStore:
-    """Finds keys. Known keys never wait for the server and stay in use while it is down, unlike with PyJWT's PyJWKClient.
+    """Finds keys. A known key is used without waiting, also while the auth server is down, unlike with PyJWT's PyJWKClient.
 
     All processes that fork after `__init__` share the last fetched keys. The next successful fetch drops a withdrawn key.
     """
@@ -44,7 +44,7 @@ class KeyStore:
         self.fetch_done = threading.Event()
         self.lock = threading.Lock()
         self.record = b""  # JSON of `fetched` and all published keys
-        self.shared = mmap.mmap(-1, 2 * MAX_BYTES)  # the newest record, ended by NUL; anonymous memory that no cleaner removes
+        self.shared = mmap.mmap(-1, 2 * MAX_BYTES)  # the newest record, ended by NUL; all workers share this memory
 
     def find(self, kid: str, alg: str) -> jwt.PyJWK:
         """Return the key. If it is unknown, wait for one fetch.

@@ -61,7 +61,7 @@ class ServerLogger(Logger):
             "root": {"level": logging.getLevelName(self.loglevel), "handlers": ["stdout"]},
             "loggers": {
                 "gunicorn.error": {"propagate": True},
-                "psycopg.pool": {"level": "ERROR"},  # it warns about each attempt to connect; errors.py logs failed requests
+                "psycopg.pool": {"level": "ERROR"},  # it warns about each attempt to connect; outage.py logs the cause
             },
         }
         dictConfig(settings)

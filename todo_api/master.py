@@ -25,7 +25,7 @@ from todo_api.worker import ENVIRONMENT
 
 log = logging.getLogger(__name__)
 
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the variable by which prometheus_client finds it
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the variable by which prometheus_client finds it
 configs: list[Config] = []  # of the start and of each reload; the application keeps the first
 
 
@@ -61,13 +61,13 @@ def start(_: Arbiter, __: int, workers_before: int | None) -> None:
 
 
 def _prepare_metrics_folder() -> None:
-    folder = os.environ.get(METRICS_FOLDER)
+    folder = os.environ.get(METRICS_VARIABLE)
     if not folder:
-        folder = os.environ[METRICS_FOLDER] = tempfile.mkdtemp(prefix="todo_metrics_")
+        folder = os.environ[METRICS_VARIABLE] = tempfile.mkdtemp(prefix="todo_metrics_")
         # Not in gunicorn's on_exit hook, which a failed start does not call.
         atexit.register(_remove, folder, os.getpid())
     elif not os.access(f"{folder}/", os.W_OK | os.X_OK):
-        raise SystemExit(f"todo_api cannot start: {METRICS_FOLDER} must be an existing folder that the service can write to")
+        raise SystemExit(f"todo_api cannot start: {METRICS_VARIABLE} must be an existing folder that the service can write to")
 
 
 def _remove(folder: str, owner: int) -> None:
@@ -79,7 +79,7 @@ def restore_metrics_folder(_: Arbiter, __: Worker) -> None:
     """Create the folder again before a worker starts: a cleaner of temporary files may have removed it."""
     if configs[0].metrics:
         with contextlib.suppress(OSError):
-            Path(os.environ[METRICS_FOLDER]).mkdir(0o700, parents=True, exist_ok=True)
+            Path(os.environ[METRICS_VARIABLE]).mkdir(0o700, parents=True, exist_ok=True)
 
 
 def freeze_memory(_: Arbiter) -> None:

@@ -23,16 +23,12 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 
 def init_app(app: Flask, config: Config) -> None:
-    """Watch requests if a setting asks for it. Called before the parts whose time is measured."""
+    """Watch requests if a setting asks for it."""
     watchers: list[Callable[[Response], None]] = [log_request] if config.access_log else []
     if config.metrics:
         watchers.append(count_requests(app))
     if not watchers:
         return
-
-    @app.before_request
-    def start() -> None:
-        g.started = time.perf_counter()
 
     @app.after_request
     def watch(response: Response) -> Response:

@@ -52,7 +52,7 @@ class Pool(ConnectionPool[Connection]):
         )
 
     def check_alive(self, conn: Connection) -> None:
-        """Refuse a dead connection before it is used, and replace all others that are as old: they are mostly dead too."""
+        """Raise if the connection is dead. Then also replace all connections that are as old."""
         try:
             conn.check_alive()
         except psycopg.OperationalError:

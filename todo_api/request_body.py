@@ -37,7 +37,7 @@ def parse(raw: bytes) -> Any:
         abort(400, "Body must not begin with a byte order mark (BOM)")
     try:
         value = DECODER.decode(raw.decode())
-        # Lone surrogates become U+0000: the validator cannot read them, PostgreSQL stores neither, and the schemas reject U+0000.
+        # Replace lone surrogates by U+0000. The validator cannot read surrogates, and the schemas reject U+0000.
         return json.loads(SURROGATE.sub(r"\\u0000", ENCODER.encode(value))) if b"\\ud" in raw.lower() else value
     except UnicodeDecodeError:
         abort(400, "Body must be UTF-8")

@@ -14,11 +14,13 @@ from todo_api.auth import login_required
 from todo_api.etags import cacheable, etag, if_match, if_none_match
 from todo_api.validation import body, parameters
 
+LISTS_BY_ID = {"asc": "list_tasks", "desc": "list_tasks_newest_first"}
+
 bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks")
 
 
 class TaskId(BaseConverter):
-    """A task id in a path. Text that no task can have as its id becomes "0", which names no task either."""
+    """Converts a task id in a path. An invalid id becomes "0", and no task has the id 0."""
 
     def to_python(self, value: str) -> str:
         return value if re.fullmatch("[1-9][0-9]{0,15}", value) else "0"
@@ -37,7 +39,7 @@ def create_task() -> Response:
         row = db.execute("create_task_once", values, may_block=True)  # it may wait for a request with the same key
         task, version, task_id, replayed, same_body = row or abort(500)
         if not same_body:
-            message = "was used before with another body"
+            message = "was used with another body"
             abort(422, [{"loc": ["header", "Idempotency-Key"], "msg": message, "type": "idempotency"}])
     response = task_response((task, version), 201)
     response.headers["Location"] = url_for(".get_task", user_id=g.user_id, task_id=task_id)
@@ -50,8 +52,7 @@ def create_task() -> Response:
 @login_required
 def list_tasks() -> Response:
     chosen = parameters("list_tasks")
-    by_id = "list_tasks" if chosen["order"] == "asc" else "list_tasks_newest_first"
-    name = by_id if chosen["sort"] == "created_at" else "list_tasks_sorted"
+    name = LISTS_BY_ID[chosen["order"]] if chosen["sort"] == "created_at" else "list_tasks_sorted"
     tasks, version, last_id = db.execute(name, {**chosen, "if_none_match": if_none_match()}) or abort(500)
     response = task_response((tasks or "", version))
     if last_id:
@@ -92,7 +93,7 @@ def change(name: str, values: dict[str, str]) -> Response:
 
 
 def task_response(row: tuple[Any, ...] | None, status: int = 200) -> Response:
-    """The JSON of the database and the ETag; 404 if there is no row, 412 with the current ETag if there is no JSON."""
+    """Make a response from a row (JSON, version). Abort with 404 if there is no row, and with 412 if the JSON is null."""
     json, version = row or abort(404, "Task not found")
     headers = {"ETag": etag(version)} if version else {}
     if json is None:
@@ -102,7 +103,7 @@ def task_response(row: tuple[Any, ...] | None, status: int = 200) -> Response:
 
 
 def next_page(chosen: dict[str, str], last_id: int) -> str:
-    """The path of the next page (RFC 8288): after the last task of this page, or by offset if ids do not follow the order."""
+    """Return the path of the next page (RFC 8288). Pages sorted by id continue after last_id, other pages by offset."""
     step = {"after": last_id} if chosen["sort"] == "created_at" else {"offset": int(chosen["offset"]) + int(chosen["limit"])}
     kept = {name: value for name, value in request.args.items() if name not in ("after", "offset")}
     return f"{url_for('.list_tasks', user_id=g.user_id)}?{urlencode({**kept, **step})}"

@@ -45,7 +45,7 @@ class RequestSchema:
 
 
 def message(keyword: str, schema: dict[str, Any]) -> str:
-    """Say for end users what the schema expects. `x-pattern` in the schema is the message of its `pattern`, and so on."""
+    """Return a message for end users. `x-<keyword>` in the schema replaces the message of `<keyword>`."""
     text = "is not valid"
     match keyword, schema:
         case "required", _:

@@ -17,7 +17,7 @@ STATUSES = {LimitRequestLine: 414, LimitRequestHeaders: 431, ExpectationFailed: 
 
 
 def restore_environment(master: Arbiter) -> None:
-    """Start the next master (SIGUSR2) with the environment of this one's start. After a SIGHUP it would get the old `.env`."""
+    """Give the master that SIGUSR2 starts the environment without `.env`, so that it reads `.env` itself."""
     master.cfg.env_orig = ENVIRONMENT
 
 
@@ -43,7 +43,7 @@ def freeze(cfg: Config) -> None:
 
 
 class GracefulGeventWorker(GeventWorker):
-    """Disconnects idle clients when it stops, and stalled clients always. gunicorn's own worker waits for both."""
+    """Disconnects idle clients when it stops, and stalled clients at any time. gunicorn's own worker waits for both."""
 
     # Seconds without progress after which a client that sends a body or reads a response is disconnected
     stall_seconds = 30

@@ -38,7 +38,6 @@ ELSEWHERE = {
     "cp deploy/todo_api_backup.service deploy/todo_api_backup.timer /etc/systemd/system/": "needs systemd",
     'dump=$(ls -t "${STATE_DIRECTORY:-/var/lib/todo_api_backup}"/todo-*.dump | head -1)': "test_deploy.py, on two databases",
     'pg_dump --format=custom --file=todo.dump "$NEON_DATABASE_URL"': "test_deploy.py, on two databases",
-    "valgrind --tool=callgrind --instr-atstart=yes python one_worker.py   # a script that runs one worker without a master": (
         "needs valgrind"
     ),
 }
