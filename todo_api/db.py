@@ -42,12 +42,12 @@ def execute(name: str, values: Mapping[str, str] = EMPTY, *, may_block: bool = F
     Raises:
         psycopg.OperationalError: there was no connection in time, it was lost, or a time limit passed.
     """
-    pool: Pool = current_app.extensions["pool"]
-    outage: Outage = current_app.extensions["outage"]
-    user_id, started = g.get("user_id", ""), time.perf_counter()
+    extensions, user_id, started = current_app.extensions, g.get("user_id", ""), time.perf_counter()
+    pool: Pool = extensions["pool"]
+    outage: Outage = extensions["outage"]
     try:
         with pool.acquire(user_id, may_block=may_block) as conn:
-            row = conn.fetch_row(current_app.extensions["statements"][name], {**values, "user_id": user_id})
+            row = conn.fetch_row(extensions["statements"][name], {**values, "user_id": user_id})
         if outage.began:
             outage.end()
         return row

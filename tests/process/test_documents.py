@@ -38,8 +38,6 @@ ELSEWHERE = {
     "cp deploy/todo_api_backup.service deploy/todo_api_backup.timer /etc/systemd/system/": "needs systemd",
     'dump=$(ls -t "${STATE_DIRECTORY:-/var/lib/todo_api_backup}"/todo-*.dump | head -1)': "test_deploy.py, on two databases",
     'pg_dump --format=custom --file=todo.dump "$NEON_DATABASE_URL"': "test_deploy.py, on two databases",
-        "needs valgrind"
-    ),
 }
 TYPED = [
     pytest.param(kind, text, id=f"{path.name}: {text.splitlines()[0]}")
