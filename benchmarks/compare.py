@@ -139,10 +139,11 @@ def circumstances(url: str, rows: list[report.Row]) -> str:
             f"- {os.cpu_count()} cores for servers, database and load, {platform.system()} {platform.machine()}, "
             f"Python {platform.python_version()}, PostgreSQL {version[0]} with fsync {version[1]}, "
             f"{os.environ.get('LATENCY_MS') or 0} ms away",
-            f"- {CONNECTIONS} keep-alive connections, 2 processes each, rounds: {1 + max(row['round'] for row in rows)} of "
-            f"{os.environ.get('SECONDS') or 3} s: medians, and of the ratios in the same round the median (least to greatest)",
-            f"- the load itself takes {generator:.0f} µs of processor a request, the same for all; what else ran on the machine "
-            f"(as the proxy of LATENCY_MS does) took {statistics.median(others):.1f} cores, at most {max(others):.1f}",
+            f"- {CONNECTIONS} keep-alive connections, 2 processes each, {1 + max(row['round'] for row in rows)} rounds of "
+            f"{os.environ.get('SECONDS') or 3} s. The numbers are medians. The last column is the median of the ratios in each "
+            "round (least to greatest)",
+            f"- the load itself takes {generator:.0f} µs of CPU per request for every server; other processes on the machine "
+            f"(such as the proxy of LATENCY_MS) took {statistics.median(others):.1f} cores, at most {max(others):.1f}",
             f"- MB of memory (PSS): {memory}",
             f"- {', '.join(packages)}",
         ]

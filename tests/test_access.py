@@ -125,7 +125,7 @@ def test_no_value_forges_a_record(watched: Flask, log: pytest.LogCaptureFixture)
     assert [record["user"] for record in records(log)] == [mallory.user_id, mallory.user_id]
 
 
-def test_nothing_watches_where_nobody_asked(app: Flask, alice: Client, log: pytest.LogCaptureFixture) -> None:
+def test_without_settings_there_is_no_access_log_and_no_metrics(app: Flask, alice: Client, log: pytest.LogCaptureFixture) -> None:
     alice.list()
     assert records(log) == []
     hooks = [*app.before_request_funcs[None], *app.after_request_funcs[None]]

@@ -28,7 +28,7 @@ def etag(client: Client, path: object) -> str:
 
 
 @pytest.mark.parametrize("path", ["", "?status=completed", "?limit=1", "{id}"])
-def test_what_still_holds_is_not_sent_again(alice: Client, path: str) -> None:
+def test_an_unchanged_response_is_a_304(alice: Client, path: str) -> None:
     task = alice.create()
     alice.create()
     path = path.format(id=task["id"])

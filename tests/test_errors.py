@@ -24,7 +24,7 @@ ON_A_TASK = [call for call in CALLS if "{id}" in call[1]]
 WITH_A_BODY = [("POST", ""), ("PUT", "{id}"), ("PATCH", "{id}/complete")]
 
 
-def test_the_calls_are_all_there_are(app: Flask) -> None:
+def test_the_calls_cover_every_route(app: Flask) -> None:
     routes = [rule for rule in app.url_map.iter_rules() if rule.endpoint.startswith("tasks.")]
     assert len(routes) == len(CALLS)
 

@@ -21,7 +21,7 @@ def test_failures_have_one_too(alice: Client) -> None:
         assert alice.send("GET", path, {"X-Request-Id": "mine"}, None).headers["X-Request-Id"] == "mine"
 
 
-def test_what_is_nobody_elses_is_stored_nowhere(alice: Client) -> None:
+def test_changes_errors_and_health_are_not_cached(alice: Client) -> None:
     task = alice.create()
     answers = [
         alice.call("POST", body={"title": "x"}),

@@ -77,7 +77,7 @@ def test_a_retry_gets_the_first_answer_whatever_has_become_of_the_task(alice: Cl
 
 
 @pytest.mark.parametrize("key", ["x" * 256, "ü", "\x7f"])
-def test_a_key_that_cannot_be_is_refused(alice: Client, key: str) -> None:
+def test_an_invalid_key_is_refused(alice: Client, key: str) -> None:
     answer = post(alice, key)
     assert answer.status == 422
     assert answer.json["detail"][0]["loc"] == ["header", "Idempotency-Key"]

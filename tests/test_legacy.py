@@ -252,7 +252,7 @@ def test_what_cannot_come_is_named_and_the_rest_comes(url: str, db: psycopg.Conn
     assert client("alice").create()["id"] < 1000
 
 
-def test_the_mends_in_the_file_let_it_come(url: str, db: psycopg.Connection, client: Users) -> None:
+def test_tasks_are_copied_after_the_corrections_in_the_file(url: str, db: psycopg.Connection, client: Users) -> None:
     db.execute(LOOSE)
     mendable = [row for rows in REFUSED.values() for row in rows if "infinity" not in str(row) and "id" not in row]
     ids = add(db, *mendable, {"title": "t" * 300, "description": "and more"})

@@ -210,3 +210,21 @@ def test_an_email_address_as_user_id_survives_the_link(alice: Client) -> None:
     answer = odd.call("GET", "?limit=2")
     following = odd.send("GET", next_path(answer), odd.headers, None)
     assert answer.json + following.json == tasks
+
+
+@pytest.mark.parametrize(
+    ("title", "search"),
+    [
+        ("Caf\u00e9", "cafe\u0301"),  # composed and decomposed
+        ("Cafe\u0301", "caf\u00e9"),
+        ("CAF\u00c9", "cafe\u0301"),
+        ("\u039f\u0394\u039f\u03a3", "\u03bf\u03b4\u03bf\u03c2"),  # final sigma
+        ("\u03bf\u03b4\u03bf\u03c2", "\u039f\u0394\u039f\u03a3"),
+    ],
+)
+def test_a_search_finds_text_that_looks_the_same(alice: Client, title: str, search: str) -> None:
+    by_title, by_description = alice.create(title), alice.create("x", description=title)
+    alice.create("something else")
+    for parameters in ({}, {"order": "desc"}, {"sort": "title"}):
+        found = ask(alice, search=search, **parameters).json
+        assert {task["id"] for task in found} == {by_title["id"], by_description["id"]}

@@ -18,8 +18,6 @@ from todo_api.connection import Connection
 from todo_api.migrations import migrate
 from todo_api.pool import Pool
 
-COLUMNS = "id, user_id, title, description, completed, created_at, updated_at"
-
 
 @pytest.fixture
 def own_app(database_url: str) -> Iterator[Flask]:
@@ -119,11 +117,10 @@ def test_a_result_type_that_changes_costs_no_request(empty_database: str) -> Non
         alice = Client(in_process(app), f"alice-{uuid.uuid4()}")
         task = alice.create()
         assert alice.call("GET", task["id"]).status == 200
+        (view,) = sql.execute("SELECT 'CREATE VIEW api_tasks AS ' || pg_get_viewdef('api_tasks')").fetchone() or ("",)
         sql.execute("DROP VIEW api_tasks")
         sql.execute("ALTER TABLE tasks ALTER COLUMN id TYPE int")
-        sql.execute(
-            "CREATE VIEW api_tasks AS SELECT id, user_id, title, description, completed, created_at, updated_at FROM tasks"
-        )
+        sql.execute(view)
         assert alice.call("GET", task["id"]).json == task
         assert alice.call("POST", body={"title": "x"}).status == 201
         assert len(alice.list()) == 2

@@ -73,10 +73,11 @@ class Pool(ConnectionPool[Connection]):
             user_slots = self.user_slots[user_id] = Semaphore(self.user_limit)
         self.waiting += 1
         try:
-            for slots in (user_slots, self.blocking_slots) if may_block else (user_slots,):
-                self._take(slots, give_up - time.monotonic(), held)
+            self._take(user_slots, give_up, held)
             if self.slow_users.get(user_id, 0) > time.monotonic():
-                self._take(self.slow_slots, 0, held)
+                self._take(self.slow_slots, give_up, held)
+            if may_block:
+                self._take(self.blocking_slots, give_up, held)
             if self.closed:
                 self.open()
             conn = self.getconn(give_up - time.monotonic())
@@ -102,8 +103,8 @@ class Pool(ConnectionPool[Connection]):
             self._free(held)
 
     @staticmethod
-    def _take(slots: Semaphore, timeout: float, held: list[Semaphore]) -> None:
-        if not slots.acquire(timeout=max(0, timeout)):
+    def _take(slots: Semaphore, give_up: float, held: list[Semaphore]) -> None:
+        if not slots.acquire(timeout=max(0, give_up - time.monotonic())):
             raise TooManyRequests("too many requests of one user, for locked rows, or of slow users")
         held.append(slots)
 

@@ -30,7 +30,8 @@ def prepare(config: Config) -> None:
             "postgresql": conn.info.parameter_status("server_version"),
             "connection": "direct" if conn.direct else "pooler",
         }
-    settings = {each.metadata["variable"]: getattr(config, each.name) for each in fields(config) if each.repr}
+    shown = [each for each in fields(config) if each.repr and each.name != "bind"]  # gunicorn logs where it listens
+    settings = {each.metadata["variable"]: getattr(config, each.name) for each in shown}
     settings["BETTER_AUTH_JWKS_URL"] = config.jwks_url.partition("?")[0]  # a query string may hold a token
     versions = {"version": __version__, "python": platform.python_version(), "psycopg": psycopg.__version__}
     migrated = {"migrations_applied_now": applied, "migrations_total": count}

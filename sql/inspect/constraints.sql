@@ -1,4 +1,4 @@
--- Lists the constraints, first those that older rows may violate: VALIDATE CONSTRAINT checks them against all rows.
+-- Lists the constraints. Those that are NOT VALID come first, because older rows may violate them. VALIDATE CONSTRAINT checks all rows.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/constraints.sql
 SELECT
     relname AS table,

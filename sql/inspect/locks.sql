@@ -1,5 +1,5 @@
--- Shows which process waits for a lock of which other one, longest first. The holder of a lock may itself wait. Without a row, nobody
--- waits.
+-- Shows each process that waits for a lock, and the process that holds the lock, longest wait first. The holder may also wait for
+-- another lock. If there are no rows, nobody waits.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/locks.sql
 -- SELECT pg_cancel_backend(PID) ends the statement of a process, pg_terminate_backend(PID) its connection and transaction.
 SELECT to_regclass('pg_dist_partition') IS NOT NULL AS citus \gset

@@ -1,11 +1,12 @@
 -- Copies the tasks of the FastAPI backend from its table `task` into `tasks`, as they are; times without a zone are taken as UTC.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/legacy/import_tasks.sql
 --
--- It happens as a whole or not at all. The old table is only read; changes of `tasks` wait meanwhile, 2 s for 100,000 tasks.
--- Run again, it brings over what is new, and what was changed there but not here. What was made, changed or deleted here stays;
--- what was deleted there stays here and is named. `imported_tasks` remembers what was copied: drop it with the old table.
+-- If the import fails, it changes nothing. It only reads the old table. Changes of `tasks` wait for it: 2 s for 100,000 tasks.
+-- Below, "there" is the old table and "here" is `tasks`. You can run this file again. It then copies tasks that are new there, and
+-- updates tasks that changed there but not here. It does not touch tasks that were created, changed or deleted here. It keeps and lists
+-- tasks that were deleted there. The table `imported_tasks` records what was copied: drop it when you drop the old table.
 --
--- What cannot come is named too. Mend it in the old table and run this again, for instance:
+-- The file also lists the tasks that it cannot copy. Correct them in the old table and run the file again, for instance:
 --   UPDATE task SET title = 'Untitled' WHERE btrim(coalesce(title, ''), E' \t\r\n') = '';
 --   UPDATE task SET description = concat_ws(E'\n', title, description), title = left(title, 200) WHERE char_length(title) > 200;
 --   UPDATE task SET description = left(description, 1000) WHERE char_length(description) > 1000;
@@ -14,18 +15,20 @@
 --   UPDATE task SET updated_at = created_at WHERE updated_at IS NULL;
 --   UPDATE task SET user_id = 'their owner' WHERE char_length(coalesce(user_id, '')) NOT BETWEEN 1 AND 255;
 --   UPDATE task SET id = nextval(pg_get_serial_sequence('tasks', 'id')) WHERE id = 7;
--- A task that was changed there but also here, or deleted here, comes once it is deleted here and forgotten:
+-- A task that changed both there and here, or changed there and was deleted here, is left out. To copy it, delete it here and delete
+-- its row in `imported_tasks`, then run this file again:
 --   DELETE FROM imported_tasks WHERE id = 7;
 --
--- Going back is starting the old backend. What was made here meanwhile follows with these; changes of older tasks stay here.
+-- To go back, start the old backend. These statements copy the tasks that were created here into the old table. They do not copy
+-- changes of imported tasks:
 --   SET TimeZone = 'UTC';
 --   INSERT INTO task (id, user_id, title, description, completed, created_at, updated_at)
 --   SELECT id, user_id, title, description, completed, created_at, updated_at
 --   FROM tasks LEFT JOIN imported_tasks USING (user_id, id) WHERE content IS NULL;
 --   SELECT setval(pg_get_serial_sequence('task', 'id'), max(id)) FROM task;
 --
--- From another database: pg_dump "$OLD_DATABASE_URL" -O -x -t task | psql "$NEON_DATABASE_URL" comes first.
--- From a table of another name: -v source=old.tasks. One that is called `tasks` makes way before `flask migrate`:
+-- If the old table is in another database, first run: pg_dump "$OLD_DATABASE_URL" -O -x -t task | psql "$NEON_DATABASE_URL"
+-- If the old table has another name, add -v source=old.tasks. If its name is `tasks`, move it before you run `flask migrate`:
 --   CREATE SCHEMA old; ALTER TABLE tasks SET SCHEMA old;
 \set ON_ERROR_STOP on
 \set QUIET on
@@ -106,7 +109,7 @@ FROM found
 WHERE verdict IN ('copied', 'updated', 'already here')
 ON CONFLICT (user_id, id) DO UPDATE SET content = excluded.content WHERE imported_tasks.content <> excluded.content;
 
--- Ids that were left out are passed too, so that their rows can still come when they are mended.
+-- New ids also skip those of tasks that were left out, so that these tasks can be copied after you correct them.
 SELECT setval(sequence, greatest(nextval(sequence), (SELECT max(id) FROM found WHERE id <= 9007199254740991)))
 FROM pg_get_serial_sequence('tasks', 'id') AS sequence
 \gset
