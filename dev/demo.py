@@ -42,8 +42,10 @@ DEFAULTS = {
 BANNER = """
 todo_api is running. Ctrl-C stops it; your tasks are kept for the next run.
 
+    Address of the API:     {base}
     Try it in the browser:  {page}
     CORS allows pages from: {origins}
+    The data is in:         {place}
 
 A token for user alice, valid for one day:
 
@@ -74,11 +76,11 @@ def main() -> None:
         with contextlib.suppress(KeyboardInterrupt), _only_one(port):
             os.environ["BETTER_AUTH_SECRET"] = os.environ.get("BETTER_AUTH_SECRET") or secret()
             if os.environ.get("NEON_DATABASE_URL"):
-                _serve(port)
+                _serve(port, "the database of NEON_DATABASE_URL")
             else:
                 with Postgres(data()) as postgres:
                     os.environ["NEON_DATABASE_URL"] = postgres.create(DATABASE)
-                    _serve(port)
+                    _serve(port, f"{data()} (to reset it, stop this and delete the folder)")
     except OSError as error:
         raise SystemExit(f"make run needs to write to {STATE}: {error}") from None
 
@@ -147,7 +149,7 @@ def secret() -> str:
     return path.read_text()
 
 
-def _serve(port: int) -> None:
+def _serve(port: int, place: str) -> None:
     command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{port}"]
     # In a session of its own, so that Ctrl-C only reaches this process, which then stops gunicorn and PostgreSQL in that order.
     gunicorn = subprocess.Popen(command, cwd=ROOT, start_new_session=True, preexec_fn=die_with_parent)
@@ -155,7 +157,7 @@ def _serve(port: int) -> None:
         while gunicorn.poll() is None and not _healthy(port):
             time.sleep(0.1)
         if gunicorn.poll() is None:
-            print(_banner(f"http://127.0.0.1:{port}"), flush=True)
+            print(_banner(f"http://127.0.0.1:{port}", place), flush=True)
         if gunicorn.wait():
             raise SystemExit(gunicorn.returncode)
     finally:
@@ -163,13 +165,13 @@ def _serve(port: int) -> None:
         gunicorn.wait()
 
 
-def _banner(base: str) -> str:
+def _banner(base: str, place: str) -> str:
     page = f"{base}/docs" if os.environ["DEBUG"].lower() in ("true", "1") else "set DEBUG=true to have a page for that"
     origins = os.environ["BETTER_AUTH_URL"].split(",")
     if os.environ["CORS_ALLOW_LOCALHOST"].lower() in ("true", "1"):
         origins = ["http://localhost and http://127.0.0.1, any port", *(each for each in origins if "//localhost:" not in each)]
     token = make_token("alice", os.environ["BETTER_AUTH_SECRET"], DAY)
-    return BANNER.format(base=base, page=page, origins=", ".join(origins), token=token)
+    return BANNER.format(base=base, page=page, origins=", ".join(origins), place=place, token=token)
 
 
 def _healthy(port: int) -> bool:

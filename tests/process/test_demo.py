@@ -161,6 +161,8 @@ def test_a_fresh_clone_runs_and_finds_its_tasks_again(clone: Path) -> None:
         assert demo.alice().list() == [create]
         data = Path(demo.psql("-Atc 'SHOW data_directory'").strip())
         assert data.parent in (clone / ".demo" / "postgres", data_of_root(clone))
+        assert f"{data.parent} (to reset it" in demo.printed("The data is in")[0]
+        assert demo.printed("Address of the API")[0].endswith(f" http://127.0.0.1:{demo.port}")
         os.killpg(demo.process.pid, signal.SIGINT)  # as Ctrl-C does
         assert demo.ends()
 
@@ -214,6 +216,7 @@ def test_the_banner_comes_after_the_start_records_and_names_the_page(clone: Path
         records, _, after = demo.output.read_text().partition("todo_api is running")
         assert "Booting worker" in records
         assert "Booting worker" not in after
+        assert '"level": "DEBUG"' not in demo.output.read_text()  # LOG_LEVEL is info although DEBUG is true
         assert demo.printed("browser")[0].endswith(f"http://127.0.0.1:{demo.port}/docs")
         alice = demo.alice()
         assert alice.send("GET", "/", {}, None).headers["Location"] == "/docs/"
