@@ -41,7 +41,8 @@ def test_each_link_leads_to_a_section() -> None:
 def test_each_message_of_the_log_is_one_that_the_service_writes() -> None:
     source = "".join(path.read_text() for path in (ROOT / "todo_api").glob("*.py"))
     for message in ("database unavailable", "database still unavailable", "database available again", "database error",
-                    "unhandled error", "request not counted", "keys not fetched", "unauthorized", "forbidden"):  # fmt: skip
+                    "unhandled error", "request not counted", "keys not fetched", "unauthorized", "forbidden",
+                    "todo_api starts"):  # fmt: skip
         assert f'"{message}"' in source, message
         assert message.split()[0] in TEXT, message
 
