@@ -19,7 +19,8 @@ const proxy = http.createServer(async (request, response) => {
 })
 await new Promise((done) => proxy.listen(0, "127.0.0.1", done))
 
-Object.assign(session, { api: `http://127.0.0.1:${proxy.address().port}`, user, token })
+const { port } = proxy.address()
+Object.assign(session, { api: `http://127.0.0.1:${port}`, user, token })
 const retried = await (await send("POST", tasksPath(), { title: "Retried" })).json()
 proxy.close()
 
@@ -36,4 +37,6 @@ const invalid = await failure(send("POST", tasksPath(), { title: "", completed: 
 const missing = await failure(send("GET", tasksPath(2 ** 52)))
 session.token = ""
 const unauthorized = await failure(send("GET", tasksPath()))
-console.log(JSON.stringify({ requests, created, pages, fresh, conflict, invalid, missing, unauthorized }))
+session.api = `http://127.0.0.1:${port}` // of the proxy, which is closed
+const lost = await failure(send("GET", tasksPath()))
+console.log(JSON.stringify({ requests, created, pages, fresh, conflict, invalid, missing, unauthorized, lost, port }))

@@ -62,22 +62,27 @@ def test_the_helper_of_the_readme_works(service: Service, alice: Client, tmp_pat
     assert {problem.partition(":")[0] for problem in seen["invalid"]["message"].split("; ")} == {"title", "completed"}
     assert seen["missing"] == {"message": "Task not found", "status": 404}
     assert seen["unauthorized"] == {"message": "Missing authorization token", "status": 401}
+    assert seen["lost"]["message"].startswith(f"No response from http://127.0.0.1:{seen['port']}. ")
+    assert "CORS" in seen["lost"]["message"]
 
 
 def test_the_usage_of_the_readme_works(service: Service, alice: Client, tmp_path: Path) -> None:
-    text = HELPER + USAGE
+    text = USAGE
     for printed, ours in {
         "http://127.0.0.1:8000": f"http://127.0.0.1:{service.port}",
         '"alice"': json.dumps(alice.user_id),
-        "the token that `make run` prints": token({"sub": alice.user_id}),
-        "catch(console.error)": "catch((error) => console.log(error.status))",
+        "the token that `make token` prints": token({"sub": alice.user_id}),
+        "throw error\n": "throw error\n  console.log(error.status)\n",
+        'await send("DELETE"': 'for (const task of (await list()).tasks) console.log(task.title, task.completed)\nawait send("DELETE"',
     }.items():
         assert printed in text
         text = text.replace(printed, ours)
-    (tmp_path / "usage.mjs").write_text(text)
-    output = node(str(tmp_path / "usage.mjs"))
+    (tmp_path / "package.json").write_text('{"type": "module"}')  # as <script type="module"> in a page
+    (tmp_path / "api.js").write_text(HELPER)
+    (tmp_path / "usage.js").write_text(text)
+    output = node(str(tmp_path / "usage.js"))
     assert "title: 'Buy milk'" in output
-    assert output.endswith("\n412\n")
+    assert output.endswith("\n412\nBuy rye true\n")
     assert alice.list() == []
 
 
@@ -87,20 +92,32 @@ def test_the_example_contains_the_helper_as_printed() -> None:
 
 def test_a_person_uses_the_example(service: Service, alice: Client, tmp_path: Path) -> None:
     command = browser_command("example.mjs")
-    tasks = [alice.create(f"Task {number}") for number in range(12)]
+    tasks = [alice.create(f"Task {number}") for number in range(25)]
     with FileServer(ROOT / "examples") as files:
         page, api = f"http://127.0.0.1:{files.port}/todo.html", f"http://127.0.0.1:{service.port}"
         arguments = [page, str(pictures(tmp_path) / "example.png"), api, alice.user_id, token({"sub": alice.user_id})]
         done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     seen = json.loads(done.stdout)
+    assert seen["noAddress"].startswith("The address must start with http:// or https://")
+    assert seen["noToken"].startswith("This is not a token.")
+    assert seen["noUser"].startswith("This token does not name a user")
     assert seen["first"] == [task["title"] for task in tasks[:10]]
-    assert seen["all"] == [task["title"] for task in tasks]
-    assert seen["added"] == "Buy milk"
+    assert seen["later"] == ["Added. It is on the last page.", 10]
+    assert seen["second"] == [task["title"] for task in tasks[:20]]
+    assert seen["all"] == [*(task["title"] for task in tasks), "Added later"]
+    assert seen["added"] == [*seen["all"], "Buy milk"]
     assert (seen["toggled"], seen["edited"], seen["deleted"]) == (200, 200, 204)
-    assert seen["conflict"] == ["Somebody has changed this task meanwhile. Your title was: Mine", "Theirs"]
+    assert seen["conflict"] == ["Somebody has changed this task meanwhile.\nYour title was: Mine", "Theirs"]
     assert seen["invalid"].startswith("title: ")
+    assert seen["blank"] == [seen["invalid"] + "\nYour title was:", "Theirs"]
+    assert seen["failed"] == ["Internal server error", "Theirs again", False]
+    assert seen["offline"][0].startswith(f"No response from {api}. ")
+    assert seen["offline"][0].endswith("\nYour title was: Offline")
+    assert seen["offline"][1] == "Theirs again"
+    assert seen["gone"] == ["Task not found", 25]
+    assert seen["deletedTwice"] == [404, "", 24]
     assert alice.list() == seen["left"]
-    assert [task["title"] for task in seen["left"]] == [*(task["title"] for task in tasks[1:]), "Buy rye"]
+    assert [task["title"] for task in seen["left"]] == [*(task["title"] for task in tasks[3:]), "Added later", "Buy rye"]
     assert seen["left"][-1]["completed"] is True
     assert seen["problems"] == []
