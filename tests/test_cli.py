@@ -56,15 +56,22 @@ def test_openapi_json_has_the_same_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"), [(["--help"], "migrate "), (["token", "--help"], "--user"), (["migrate", "--help"], "tables")]
+    ("arguments", "expected"),
+    [
+        (["--help"], "migrate "),
+        (["token", "--help"], "--user"),
+        (["migrate", "--help"], "tables"),
+        (["version"], f"todo_api {__version__}\n"),
+    ],
 )
-def test_help_needs_no_setting(arguments: list[str], expected: str) -> None:
+def test_help_and_version_need_no_setting(arguments: list[str], expected: str) -> None:
     done = flask(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert expected in done.stdout
 
 
-def test_a_command_needs_its_settings() -> None:
-    done = flask("token", "--user", "alice")
+@pytest.mark.parametrize("user", ["alice", "version"])
+def test_a_command_needs_its_settings(user: str) -> None:
+    done = flask("token", "--user", user)
     assert done.returncode > 0
     assert "BETTER_AUTH_SECRET is not set" in done.stderr

@@ -309,6 +309,8 @@ def test_locks_and_long_running_name_who_waits_for_whom(url: str, house: House) 
         (lock["waiting"], "todo_api", "Lock: transactionid"),
     ]
     assert running[1]["statement"] == "delete_task"
+    assert all(re.fullmatch(r"00:00:\d\d(\.\d{1,3})?", row[name]) for row in running for name in ("transaction", "in_state"))
+    assert any("." in row[name] for row in running for name in ("transaction", "in_state"))
     assert rows(url, "locks") == []
 
 
@@ -332,6 +334,17 @@ def test_the_server_is_summed_up(url: str, house: House) -> None:
     assert (found["database"], found["kind"], found["deadlocks"]) == ("todo", "primary", "0")
     assert found["size"].endswith((" kB", " MB"))
     assert 0 < float(found["cache_hit_percent"]) <= 100
+    assert found["read_only"] == ("on, source: user" if "inspector@" in url else "off")
+
+
+def test_the_server_shows_where_it_was_set_to_read_only(house: House) -> None:
+    with house.owner() as conn:
+        conn.execute("ALTER DATABASE todo SET default_transaction_read_only = on")
+        try:
+            (found,) = rows(house.url("owner"), "server")
+        finally:
+            conn.execute("ALTER DATABASE todo RESET default_transaction_read_only")
+    assert found["read_only"] == "on, source: database"
 
 
 @pytest.mark.parametrize(

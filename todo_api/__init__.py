@@ -21,7 +21,7 @@ def create_app(config: Config | None = None) -> Flask:
     Raises:
         SystemExit: a setting is missing or malformed; the message names each of them.
     """
-    config = config or Config.from_env(cli.PLACEHOLDERS if sys.argv[-1] == "--help" else os.environ)
+    config = config or Config.from_env(cli.PLACEHOLDERS if cli.needs_no_setting(sys.argv) else os.environ)
     app = TodoApp(__name__, static_folder=None)
     app.config["VERSION"] = __version__
     # A redirect to the "right" spelling of a path would break CORS preflights.

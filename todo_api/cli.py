@@ -6,8 +6,13 @@ from flask import Flask
 from todo_api import migrations, tokens
 from todo_api.config import Config
 
-# Valid settings to create the application for `flask --help`, which must not need any setting.
+# Valid settings to create the application for `flask --help` and `flask version`, which must not need any setting.
 PLACEHOLDERS = {"BETTER_AUTH_SECRET": "?" * 32, "NEON_DATABASE_URL": "postgresql://", "BETTER_AUTH_URL": "http://localhost"}
+
+
+def needs_no_setting(arguments: list[str]) -> bool:
+    """Whether this command line asks only for help or for the version."""
+    return arguments[-1] == "--help" or arguments[1:] == ["version"]
 
 
 def init_app(app: Flask, config: Config) -> None:

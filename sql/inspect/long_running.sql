@@ -5,9 +5,9 @@ SELECT
     pid,
     usename AS role,
     application_name AS application,
-    date_trunc('second', clock_timestamp() - xact_start) AS transaction,
+    date_trunc('milliseconds', clock_timestamp() - xact_start) AS transaction,
     state,
-    date_trunc('second', clock_timestamp() - state_change) AS in_state,
+    date_trunc('milliseconds', clock_timestamp() - state_change) AS in_state,
     concat_ws(': ', wait_event_type, wait_event) AS waits_for,
     coalesce(substring(query FROM '/\* (\w+) \*/'), left(regexp_replace(query, '\s+', ' ', 'g'), 60)) AS statement
 FROM pg_stat_activity

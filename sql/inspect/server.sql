@@ -1,5 +1,6 @@
 -- Summarizes the server and the database. Start here when something is wrong.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/server.sql
+-- read_only is default_transaction_read_only for your role: on means that writes fail, and source says where it was set.
 -- The counters began at counted_since_utc. At a wraparound_percent of 100 all writes stop; autovacuum prevents that from 10 on.
 SELECT to_regclass('pg_dist_partition') IS NOT NULL AS citus \gset
 \if :citus
@@ -10,6 +11,10 @@ SELECT
     current_setting('server_version') AS version,
     date_trunc('second', pg_postmaster_start_time() AT TIME ZONE 'UTC') AS up_since_utc,
     CASE WHEN pg_is_in_recovery() THEN 'standby, read-only' ELSE 'primary' END AS kind,
+    (
+        SELECT concat_ws(', source: ', setting, CASE WHEN setting = 'on' THEN source END)
+        FROM pg_settings WHERE name = 'default_transaction_read_only'
+    ) AS read_only,
     datname AS database,
     pg_size_pretty(pg_database_size(datname)) AS size,
     numbackends AS connections,

@@ -232,6 +232,14 @@ def test_the_nightly_backup_passes_the_restore_drill(
     assert restored.split("|") == live.split("|")
 
 
+def test_a_restore_drill_without_a_dump_says_so(empty_database: str, tmp_path: Path) -> None:
+    env = {**os.environ, "NEW_DATABASE_URL": empty_database, "STATE_DIRECTORY": str(tmp_path)}
+    drill = ["bash", "-c", commands("Restore drill")]
+    done = subprocess.run(drill, check=False, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "there is no dump" in done.stderr
+
+
 def test_a_failed_backup_leaves_no_dump_and_fails(tmp_path: Path) -> None:
     env = {**os.environ, "NEON_DATABASE_URL": "postgresql://127.0.0.1:1/none", "STATE_DIRECTORY": str(tmp_path)}
     done = subprocess.run([ROOT / "deploy" / "backup.sh"], check=False, capture_output=True, env=env)
