@@ -50,7 +50,7 @@ format: $(VENV)/installed ## Format the code
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
-clean: ## Remove everything that was installed or created in this folder, and the data of `make run`
+clean: ## Remove everything that was installed or created in this folder
 	rm -rf .venv* .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/demo-installed: requirements.txt requirements-demo.txt
