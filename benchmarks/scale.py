@@ -24,8 +24,8 @@ from benchmarks.server import make_token
 from dev.server import environment
 from todo_api import create_app
 from todo_api.config import Config
-from todo_api.connection import SETTINGS, Connection
-from todo_api.statements import SQL, statement
+from todo_api.connection import Connection
+from todo_api.statements import SQL, Statement, statement
 
 CALLS = 2000
 EACH = 100  # tasks of a user
@@ -50,13 +50,12 @@ Call = tuple[str, dict[str, str]]
 
 def connect(url: str) -> Connection:
     conn = Connection.connect(url, autocommit=True)
-    conn.execute(SETTINGS)
-    conn.prepares = True
+    conn.configure("on")
     return conn
 
 
 @functools.cache
-def named(name: str) -> bytes:
+def named(name: str) -> Statement:
     return statement(SQL / f"{name}.sql")
 
 
@@ -126,7 +125,9 @@ def buffers(conn: Connection, call: Callable[[], Call]) -> float:
     counts: list[float] = []
     for _ in range(20):
         name, values = call()
-        row = conn.fetch_row(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + named(name), ANY | values)
+        text, parameters = named(name)
+        explain = Statement(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) " + text, parameters)
+        row = conn.fetch_row(explain, ANY | values)
         assert row
         counts.append(row[0][0]["Plan"]["Shared Hit Blocks"] + row[0][0]["Plan"]["Shared Read Blocks"])
     return statistics.median(counts)

@@ -12,6 +12,7 @@ from flask import Flask
 from tests.support.client import ORIGIN, Client, application, in_process
 from todo_api import metrics
 from todo_api.logs import JsonFormatter
+from todo_api.statements import Statement
 
 LIST = "/api/<user_id>/tasks"
 TASK = f"{LIST}/<task_id:task_id>"
@@ -93,7 +94,7 @@ def test_another_users_path_is_recorded_with_the_user_who_asked(
 
 
 def test_a_defect_leaves_one_record(watched: Flask, carol: Client, log: pytest.LogCaptureFixture) -> None:
-    watched.extensions["statements"]["list_tasks"] = b"SELECT secret_column"
+    watched.extensions["statements"]["list_tasks"] = Statement(b"SELECT secret_column", [])
     assert carol.call("GET").status == 500
     (record,) = records(log)
     assert (record["route"], record["status"]) == (LIST, 500)

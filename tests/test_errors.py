@@ -9,6 +9,7 @@ from flask import Flask, Response
 
 from tests.support.client import ORIGIN, SECRET, UNSET, Client, application, config, in_process
 from todo_api import create_app
+from todo_api.statements import Statement
 from todo_api.tokens import make_token
 
 CALLS: list[tuple[str, str, Any]] = [
@@ -175,7 +176,7 @@ def test_a_trailing_slash_is_answered_in_place(alice: Client, method: str, path:
 def test_a_defect_shows_nothing(app: Flask, alice: Client, caplog: pytest.LogCaptureFixture) -> None:
     statements = app.extensions["statements"]
     kept = statements["list_tasks"]
-    statements["list_tasks"] = b"SELECT secret_column"
+    statements["list_tasks"] = Statement(b"SELECT secret_column", [])
     try:
         answer = alice.call("GET")
     finally:

@@ -11,7 +11,7 @@ ALLOWED = {
     "auth": {"config", "jwks", "tokens"},
     "cli": {"config", "migrations", "tokens"},
     "config": {"database_url"},
-    "connection": {"outage"},
+    "connection": {"outage", "statements"},
     "db": {"config", "outage", "pool", "statements"},
     "errors": {"config", "outage"},
     "etags": {"config", "validation"},

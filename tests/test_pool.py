@@ -58,9 +58,8 @@ def test_the_limit_of_a_user_holds_however_many_others_there_are(pool: Pool) -> 
             use(pool, "alice")
 
 
-def test_limits_are_forgotten_with_their_last_request(pool: Pool) -> None:
+def test_a_request_leaves_nothing_behind(pool: Pool) -> None:
     use(pool, "alice").close()
-    assert dict(pool.user_slots) == {}
     assert (pool.waiting, pool.in_use, pool.slow_users) == (0, {}, {})
 
 

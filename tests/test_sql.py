@@ -98,10 +98,12 @@ def test_a_plan_reads_one_range_of_the_key_and_sorts_nothing(file: Path, sql: ps
 
 
 def test_the_databases_log_can_name_the_file() -> None:
-    assert statement(SQL / "get_task.sql").startswith(b"SELECT /* get_task */ ")
-    assert b"--" not in statement(SQL / "get_task.sql")
+    assert statement(SQL / "get_task.sql").text.startswith(b"SELECT /* get_task */ ")
+    assert b"--" not in statement(SQL / "get_task.sql").text
 
 
 def test_no_value_is_cut_off_at_u0000(database_url: str) -> None:
-    with Connection.connect(database_url) as conn, pytest.raises(psycopg.DataError, match="NUL"):
-        conn.fetch_row(statement(SQL / "get_task.sql"), {"user_id": "alice\0bob", "task_id": "1"})
+    with Connection.connect(database_url) as conn:
+        conn.configure("on")
+        with pytest.raises(psycopg.DataError, match="NUL"):
+            conn.fetch_row(statement(SQL / "get_task.sql"), {"user_id": "alice\0bob", "task_id": "1"})

@@ -10,6 +10,7 @@ from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
 
 from todo_api.outage import remember_connect_error
+from todo_api.statements import Statement
 
 DEADLINE = 11  # seconds to wait for the server; statement_timeout ends a statement before that where it can be set
 CHECK_AFTER_IDLE_SECONDS = 30
@@ -45,6 +46,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         statements would reach them: a client could run our DELETE under the name of its own SELECT.
         """
         self.created = self.last_used = time.monotonic()
+        self.raw_cursor = psycopg.RawCursor(self)  # takes $1, $2, …; one for all statements is cheaper than one for each
         self.direct = self.execute("SELECT pg_backend_pid()").fetchone() == (self.info.backend_pid,)
         if self.direct:
             self.execute(SETTINGS)
@@ -57,15 +59,16 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         if time.monotonic() > self.last_used + CHECK_AFTER_IDLE_SECONDS:
             self.execute("")
 
-    def fetch_row(self, query: bytes, values: Mapping[str, str]) -> tuple[Any, ...] | None:
+    def fetch_row(self, statement: Statement, values: Mapping[str, str]) -> tuple[Any, ...] | None:
         """Run the statement and return its first row, or None if there is none."""
+        cursor, given = self.raw_cursor, [values[name] for name in statement.parameters]
         try:
-            return self.execute(query, values, prepare=self.prepares).fetchone()
+            return cursor.execute(statement.text, given, prepare=self.prepares).fetchone()
         except psycopg.errors.FeatureNotSupported:
             if not self.prepares:
                 raise
             self.execute("DEALLOCATE ALL")  # a migration has changed a result type: the statement must be prepared again
-            return self.execute(query, values, prepare=True).fetchone()
+            return cursor.execute(statement.text, given, prepare=True).fetchone()
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for the server, but not longer than the deadline: behind a pooler the server itself has no time limit."""

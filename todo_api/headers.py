@@ -61,9 +61,9 @@ def init_app(app: Flask, config: Config) -> None:
         headers = response.headers
         headers.add("X-Request-Id", g.request_id)
         headers.add("Vary", "Authorization, Origin")
-        if "Cache-Control" not in headers:
+        if not any(name == "Cache-Control" for name, _ in headers):
             headers.add("Cache-Control", "no-store")
-        if (origin := request.headers.get("Origin")) and is_allowed(origin) and "Access-Control-Allow-Origin" not in headers:
+        if request.method != "OPTIONS" and (origin := request.headers.get("Origin")) and is_allowed(origin):
             headers.add("Access-Control-Allow-Origin", origin)
             headers.add("Access-Control-Allow-Credentials", "true")
             headers.add("Access-Control-Expose-Headers", EXPOSED)

@@ -1,6 +1,7 @@
 """The database connections of one process, and the limits that keep some of them free."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator
 from threading import Semaphore
@@ -13,6 +14,7 @@ from todo_api.config import Config
 from todo_api.connection import DEADLINE, Connection
 
 POOL_TIMEOUT = 3  # seconds to wait for a free connection
+RECENT_USERS = 1000
 STUCK_SECONDS = 1  # a connection that is in use for longer counts as stuck
 SHORT_DEADLINE = 2  # seconds to wait for the server while a quarter of the connections are stuck
 SLOW_USER_SECONDS = 60  # how long a user counts as slow after a statement ran into a time limit
@@ -31,8 +33,10 @@ class Pool(ConnectionPool[Connection]):
 
     def __init__(self, config: Config) -> None:
         self.drained = 0.0
-        self.user_limit = config.pool_size // 2 or 1
-        self.user_slots: WeakValueDictionary[str, Semaphore] = WeakValueDictionary()  # kept alive by the requests that use them
+        # Requests keep their user's slots alive, and the cache those of recent users, which saves creating them again.
+        user_slots: WeakValueDictionary[str, Semaphore] = WeakValueDictionary()
+        user_limit = config.pool_size // 2 or 1
+        self.slots_of = functools.lru_cache(RECENT_USERS)(lambda user: user_slots.setdefault(user, Semaphore(user_limit)))
         self.blocking_slots = Semaphore(config.pool_size - 1 or 1)
         self.slow_slots = Semaphore(config.pool_size // 4 or 1)
         self.slow_users: dict[str, float] = {}  # monotonic time until which each counts as slow
@@ -69,11 +73,9 @@ class Pool(ConnectionPool[Connection]):
             psycopg.OperationalError: no connection was free in time, or a limit was reached.
         """
         give_up, held = time.monotonic() + POOL_TIMEOUT, list[Semaphore]()
-        if (user_slots := self.user_slots.get(user_id)) is None:
-            user_slots = self.user_slots[user_id] = Semaphore(self.user_limit)
         self.waiting += 1
         try:
-            self._take(user_slots, give_up, held)
+            self._take(self.slots_of(user_id), give_up, held)
             if self.slow_users.get(user_id, 0) > time.monotonic():
                 self._take(self.slow_slots, give_up, held)
             if may_block:

@@ -2,16 +2,23 @@
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
 
 
-def statement(path: Path) -> bytes:
-    """The statement of a file for psycopg: `%(name)s` instead of psql's `:'name'`, and no comments.
+class Statement(NamedTuple):
+    text: bytes  # with $1, $2, …
+    parameters: list[str]  # their names
+
+
+def statement(path: Path) -> Statement:
+    """Read a file: psql's `:'name'` becomes `$1`, and comments are left out.
 
     The file's name is added as a comment after the first word, for the database's log and statistics: PostgreSQL 18 drops a
     comment before that word.
     """
-    text = re.sub(r"^ *--.*\n", "", path.read_text(), flags=re.MULTILINE).strip().replace("%", "%%")
-    text = re.sub(r":'(\w+)'", r"%(\1)s", text)
-    return re.sub(r"^\w+", rf"\g<0> /* {path.stem} */", text).encode()
+    text = re.sub(r"^ *--.*\n", "", path.read_text(), flags=re.MULTILINE).strip()
+    names = list(dict.fromkeys(re.findall(r":'(\w+)'", text)))
+    text = re.sub(r":'(\w+)'", lambda match: f"${names.index(match[1]) + 1}", text)
+    return Statement(re.sub(r"^\w+", rf"\g<0> /* {path.stem} */", text).encode(), names)

@@ -134,8 +134,8 @@ def test_compose_names_a_missing_secret(name: str, tmp_path: Path) -> None:
 def test_compose_adapts_the_configuration_of_nginx(tmp_path: Path) -> None:
     """Runs the part of its command before nginx starts."""
     shell, option, script = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["nginx"]["command"]
-    script = script.replace("$$", "$").replace("/nginx.conf >", f"{ROOT}/deploy/nginx.conf >")
-    script = script.replace("/etc/nginx/nginx.conf", f"{tmp_path}/nginx.conf").partition(" && exec ")[0]
+    script = script.replace("$$", "$").replace("/nginx.conf >", f"'{ROOT}/deploy/nginx.conf' >")
+    script = script.replace("/etc/nginx/nginx.conf", f"'{tmp_path}/nginx.conf'").partition(" && exec ")[0]
     subprocess.run([shell, option, script], check=True, env={**os.environ, **COMPOSE_ENV})
     text = (tmp_path / "nginx.conf").read_text()
     assert "server app:8000;" in text

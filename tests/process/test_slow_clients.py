@@ -14,6 +14,7 @@ import pytest
 from tests.support.client import Client, Response, application, in_process
 from tests.support.load import waiting
 from tests.support.server import Service, wait_until
+from todo_api.statements import Statement
 
 HEADERS = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "
 BODY = (
@@ -192,8 +193,8 @@ def held(service: Service, connection: socket.socket) -> bool:
 def test_many_slow_lists_of_one_user_delay_nobody(database_url: str) -> None:
     with application(database_url) as app:
         alice, bob = Client(in_process(app), f"alice-{uuid.uuid4()}"), Client(in_process(app), f"bob-{uuid.uuid4()}")
-        app.extensions["statements"]["list_tasks"] = (
-            b"SELECT '[]', %(user_id)s, null FROM (SELECT pg_advisory_xact_lock_shared(1)) AS done"
+        app.extensions["statements"]["list_tasks"] = Statement(
+            b"SELECT '[]', $1::text, null FROM (SELECT pg_advisory_xact_lock_shared(1)) AS done", ["user_id"]
         )
         with (
             psycopg.connect(database_url) as other,

@@ -37,4 +37,5 @@ def execute(
     conn: psycopg.Connection, file: Path, values: dict[str, str], before: bytes = b"", *, prepare: bool = False
 ) -> psycopg.Cursor:
     """Run the statement of the file, with `before` in front of it, such as EXPLAIN."""
-    return conn.execute(before + statement(file), values, prepare=prepare)
+    text, names = statement(file)
+    return psycopg.RawCursor(conn).execute(before + text, [values[name] for name in names], prepare=prepare)
