@@ -102,3 +102,13 @@ def test_a_rejected_origin_is_logged_once(database_url: str, caplog: pytest.LogC
     (record,) = (vars(record) for record in caplog.records)
     assert record["origin"] == "http://localhost:5173"
     assert "BETTER_AUTH_URL" in record["message"]
+
+
+def test_a_rejected_preflight_is_logged_because_browsers_send_nothing_else(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with application(database_url) as app:
+        asked = {"Origin": "http://localhost:5173", "Access-Control-Request-Method": "GET"}
+        response = in_process(app)("OPTIONS", "/api/alice/tasks", asked, None)
+    assert "Access-Control-Allow-Origin" not in response.headers
+    assert [vars(record)["origin"] for record in caplog.records] == ["http://localhost:5173"]

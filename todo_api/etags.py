@@ -58,8 +58,8 @@ def cacheable(response: Response) -> Response:
 def _versions(tags: Iterable[str | None]) -> str:
     versions = []
     for tag in filter(None, tags):  # werkzeug has None for the empty tag
-        fingerprint, _, version = tag.partition("-")
-        if fingerprint == current_app.extensions["task_fingerprint"] and version.isalnum():
+        prefix, _, version = tag.partition("-")
+        if prefix == current_app.extensions["task_fingerprint"] and version.isalnum():
             versions.append(version)
         elif microseconds := _microseconds(tag):
             versions.append(str(microseconds))

@@ -63,7 +63,8 @@ def init_app(app: Flask, config: Config) -> None:
         headers.add("Vary", "Authorization, Origin")
         if not any(name == "Cache-Control" for name, _ in headers):
             headers.add("Cache-Control", "no-store")
-        if request.method != "OPTIONS" and (origin := request.headers.get("Origin")) and is_allowed(origin):
+        origin = request.headers.get("Origin")
+        if origin and is_allowed(origin) and request.method != "OPTIONS":  # flask-cors has added those of a preflight
             headers.add("Access-Control-Allow-Origin", origin)
             headers.add("Access-Control-Allow-Credentials", "true")
             headers.add("Access-Control-Expose-Headers", EXPOSED)
