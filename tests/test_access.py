@@ -113,7 +113,7 @@ def test_the_wait_for_a_users_other_requests_counts_as_the_databases(watched: Fl
     pool = watched.extensions["pool"]
     with ExitStack() as held:
         for _ in range(pool.max_size // 2):
-            held.enter_context(pool.acquire("dave", may_block=False))
+            held.callback(pool.release, pool.acquire("dave", may_block=False))
         assert Client(in_process(watched), "dave").call("GET").status == 503
     (record,) = records(log)
     assert pool.timeout * 1000 <= record["database_milliseconds"] < record["milliseconds"]

@@ -20,7 +20,7 @@ ALLOWED = {
     "master": {"config", "startup", "worker"},
     "metrics": {"config", "db", "errors", "pool"},
     "migrations": {"connection", "statements"},
-    "pool": {"config", "connection"},
+    "pool": {"config", "connection", "statements"},
     "startup": {"__version__", "config", "connection", "migrations"},
     "tasks": {"app", "auth", "db", "etags", "validation"},
     "tokens": {"config", "jwks"},

@@ -1,6 +1,5 @@
 """The limits of the connection pool, and connections that outlive a migration or a hanging server."""
 
-import contextlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from todo_api import pool as pool_module
 from todo_api.connection import Connection
 from todo_api.migrations import migrate
 from todo_api.pool import Pool
+from todo_api.statements import Statement
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def pool(own_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Pool:
 
 def use(pool: Pool, user_id: str, *, may_block: bool = False) -> ExitStack:
     held = ExitStack()
-    held.enter_context(pool.acquire(user_id, may_block=may_block))
+    held.callback(pool.release, pool.acquire(user_id, may_block=may_block))
     return held
 
 
@@ -73,21 +73,21 @@ def test_statements_that_may_block_leave_one_connection_free(pool: Pool) -> None
 
 
 def run_into_a_time_limit(pool: Pool, user_id: str) -> None:
-    with contextlib.suppress(psycopg.OperationalError), pool.acquire(user_id, may_block=False) as conn:
-        conn.deadline = 0.05
-        conn.execute("SELECT pg_sleep(60)")
+    with pytest.raises(psycopg.OperationalError):
+        pool.fetch_row(Statement(b"SELECT pg_sleep(60)", []), {"user_id": user_id}, may_block=False)
 
 
 def test_users_whose_statements_time_out_share_a_quarter_of_the_connections(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "STUCK_SECONDS", 0.01)
+    monkeypatch.setattr(pool_module, "DEADLINE", 0.05)
     for n in range(4):
         run_into_a_time_limit(pool, f"slow-{n}")
     with use(pool, "slow-0"), use(pool, "slow-1"):
         with pytest.raises(TooManyRequests):
             use(pool, "slow-2")
         use(pool, "alice").close()
-    use(pool, "slow-2").close()  # it succeeds, so the user is no longer slow
-    assert set(pool.slow_users) == {"slow-3"}
+    pool.fetch_row(Statement(b"SELECT 1", []), {"user_id": "slow-2"}, may_block=False)
+    assert set(pool.slow_users) == {"slow-0", "slow-1", "slow-3"}  # a user whose statement succeeds is no longer slow
 
 
 def test_the_deadline_is_short_while_a_quarter_of_the_connections_are_stuck(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,8 @@ def test_the_deadline_is_short_while_a_quarter_of_the_connections_are_stuck(pool
     deadlines = []
     with ExitStack() as held:
         for n in range(6):
-            conn = held.enter_context(pool.acquire(f"user-{n}", may_block=False))
+            conn = pool.acquire(f"user-{n}", may_block=False)
+            held.callback(pool.release, conn)
             deadlines.append(conn.deadline)
     assert deadlines == [11, 2, 2, 2, 2, 2]
 

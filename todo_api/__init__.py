@@ -28,7 +28,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["task_id"] = tasks.TaskId
-    for part in (db, headers, metrics, auth, cli, validation, etags, errors, health):
+    for part in (db, metrics, headers, auth, cli, validation, etags, errors, health):
         part.init_app(app, config)
     app.register_blueprint(tasks.bp)
     return app

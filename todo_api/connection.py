@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from queue import SimpleQueue
 from typing import Any, Self
 
 import psycopg
@@ -27,11 +28,13 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         direct: whether the connection leads to PostgreSQL itself, not to a transaction pooler.
         prepares: whether statements are prepared.
         created, last_used: monotonic times.
+        slots: what the pool frees when the connection comes back.
     """
 
     deadline: float = DEADLINE
     direct = prepares = False
     created = last_used = 0.0
+    slots: Sequence[SimpleQueue[None]] = ()
 
     @classmethod
     @remember_connect_error()

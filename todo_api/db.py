@@ -2,19 +2,14 @@
 
 import os
 import time
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
-import psycopg
 from flask import Flask, current_app, g
 
 from todo_api.config import Config
 from todo_api.outage import Outage
 from todo_api.pool import Pool
 from todo_api.statements import SQL, statement
-
-EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -26,15 +21,15 @@ def init_app(app: Flask, config: Config) -> None:
     app.extensions["statements"] = {path.stem: statement(path) for path in SQL.glob("*.sql")}
 
 
-def execute(name: str, values: Mapping[str, str] = EMPTY, *, may_block: bool = False) -> tuple[Any, ...] | None:
+def execute(name: str, /, *, may_block: bool = False, **values: str) -> tuple[Any, ...] | None:
     """Run the statement of `sql/{name}.sql` with these values and the `user_id` of the request.
 
-    Adds the time spent, in seconds and including the wait for a connection, to `g.database_seconds`.
+    `g.database_seconds` is then the time spent, including the wait for a connection.
 
     Args:
         name: name of the file.
-        values: the parameters of the statement, as text.
         may_block: whether the statement may wait for a locked row. Such statements never take the last free connection.
+        values: the parameters of the statement, as text.
 
     Returns:
         The first row, or None if there is none.
@@ -42,17 +37,13 @@ def execute(name: str, values: Mapping[str, str] = EMPTY, *, may_block: bool = F
     Raises:
         psycopg.OperationalError: there was no connection in time, it was lost, or a time limit passed.
     """
-    extensions, user_id, started = current_app.extensions, g.get("user_id", ""), time.perf_counter()
-    pool: Pool = extensions["pool"]
+    extensions, started = current_app.extensions, time.perf_counter()
     outage: Outage = extensions["outage"]
+    pool: Pool = extensions["pool"]
     try:
-        with pool.acquire(user_id, may_block=may_block) as conn:
-            row = conn.fetch_row(extensions["statements"][name], {**values, "user_id": user_id})
+        row = pool.fetch_row(extensions["statements"][name], values | {"user_id": g.get("user_id", "")}, may_block=may_block)
         if outage.began:
             outage.end()
         return row
-    except psycopg.errors.ReadOnlySqlTransaction as error:
-        pool.drain()  # this server has become a standby
-        raise psycopg.OperationalError("the server is read-only") from error
     finally:
-        g.database_seconds = g.get("database_seconds", 0.0) + time.perf_counter() - started
+        g.database_seconds = time.perf_counter() - started

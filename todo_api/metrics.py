@@ -30,6 +30,10 @@ def init_app(app: Flask, config: Config) -> None:
     if not watchers:
         return
 
+    @app.before_request
+    def start_timer() -> None:
+        g.started = time.perf_counter()
+
     @app.after_request
     def watch(response: Response) -> Response:
         try:

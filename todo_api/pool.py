@@ -1,10 +1,10 @@
 """The database connections of one process, and the limits that keep some of them free."""
 
-import contextlib
 import functools
 import time
-from collections.abc import Iterator
-from threading import Semaphore
+from collections.abc import Mapping
+from queue import Empty, SimpleQueue
+from typing import Any
 from weakref import WeakValueDictionary
 
 import psycopg
@@ -12,12 +12,22 @@ from psycopg_pool import ConnectionPool, TooManyRequests
 
 from todo_api.config import Config
 from todo_api.connection import DEADLINE, Connection
+from todo_api.statements import Statement
 
 POOL_TIMEOUT = 3  # seconds to wait for a free connection
 RECENT_USERS = 1000
 STUCK_SECONDS = 1  # a connection that is in use for longer counts as stuck
 SHORT_DEADLINE = 2  # seconds to wait for the server while a quarter of the connections are stuck
 SLOW_USER_SECONDS = 60  # how long a user counts as slow after a statement ran into a time limit
+
+
+class Slots(SimpleQueue[None]):
+    """A semaphore: `get` takes a slot, `put` frees it. Under gevent, releasing one of threading's switches to another greenlet."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        for _ in range(count):
+            self.put(None)
 
 
 class Pool(ConnectionPool[Connection]):
@@ -34,11 +44,11 @@ class Pool(ConnectionPool[Connection]):
     def __init__(self, config: Config) -> None:
         self.drained = 0.0
         # Requests keep their user's slots alive, and the cache those of recent users, which saves creating them again.
-        user_slots: WeakValueDictionary[str, Semaphore] = WeakValueDictionary()
+        user_slots: WeakValueDictionary[str, Slots] = WeakValueDictionary()
         user_limit = config.pool_size // 2 or 1
-        self.slots_of = functools.lru_cache(RECENT_USERS)(lambda user: user_slots.setdefault(user, Semaphore(user_limit)))
-        self.blocking_slots = Semaphore(config.pool_size - 1 or 1)
-        self.slow_slots = Semaphore(config.pool_size // 4 or 1)
+        self.slots_of = functools.lru_cache(RECENT_USERS)(lambda user: user_slots.setdefault(user, Slots(user_limit)))
+        self.blocking_slots = Slots(config.pool_size - 1 or 1)
+        self.slow_slots = Slots(config.pool_size // 4 or 1)
         self.slow_users: dict[str, float] = {}  # monotonic time until which each counts as slow
         self.waiting = 0
         self.in_use: dict[Connection, float] = {}
@@ -65,55 +75,69 @@ class Pool(ConnectionPool[Connection]):
                 self.drain()
             raise
 
-    @contextlib.contextmanager
-    def acquire(self, user_id: str, *, may_block: bool) -> Iterator[Connection]:
-        """Use a connection for one statement of the user.
+    def fetch_row(self, statement: Statement, values: Mapping[str, str], *, may_block: bool) -> tuple[Any, ...] | None:
+        """Run a statement of the user `values["user_id"]` and return its first row, or None if there is none.
+
+        Raises:
+            psycopg.OperationalError: no connection was free in time, it was lost, or a limit was reached.
+        """
+        user_id = values["user_id"]
+        conn = self.acquire(user_id, may_block=may_block)
+        try:
+            row = conn.fetch_row(statement, values)
+            self.slow_users.pop(user_id, None)
+            return row
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            self.drain()  # this server has become a standby
+            raise psycopg.OperationalError("the server is read-only") from error
+        except psycopg.OperationalError:
+            if time.monotonic() > self.in_use[conn] + STUCK_SECONDS:
+                self._remember_slow(user_id)
+            raise
+        finally:
+            self.release(conn)
+
+    def acquire(self, user_id: str, *, may_block: bool) -> Connection:
+        """Return a connection for one statement of the user. `release` takes it back.
 
         Raises:
             psycopg.OperationalError: no connection was free in time, or a limit was reached.
         """
-        give_up, held = time.monotonic() + POOL_TIMEOUT, list[Semaphore]()
+        give_up = time.monotonic() + POOL_TIMEOUT
+        limits = [self.slots_of(user_id)]
+        if self.slow_users.get(user_id, 0) > time.monotonic():
+            limits.append(self.slow_slots)
+        if may_block:
+            limits.append(self.blocking_slots)
+        held: list[Slots] = []
         self.waiting += 1
         try:
-            self._take(self.slots_of(user_id), give_up, held)
-            if self.slow_users.get(user_id, 0) > time.monotonic():
-                self._take(self.slow_slots, give_up, held)
-            if may_block:
-                self._take(self.blocking_slots, give_up, held)
+            for slots in limits:
+                slots.get(timeout=max(0, give_up - time.monotonic()))
+                held.append(slots)
             if self.closed:
                 self.open()
             conn = self.getconn(give_up - time.monotonic())
-        except BaseException:
-            self._free(held)
+        except BaseException as error:
+            for slots in held:
+                slots.put(None)
+            if isinstance(error, Empty):
+                raise TooManyRequests("too many requests of one user, for locked rows, or of slow users") from None
             raise
         finally:
             self.waiting -= 1
-        started = self.in_use[conn] = time.monotonic()
-        stuck = sum(started > since + STUCK_SECONDS for since in self.in_use.values())
+        conn.slots = held
+        now = self.in_use[conn] = time.monotonic()
+        stuck = sum(now > since + STUCK_SECONDS for since in self.in_use.values())
         conn.deadline = DEADLINE if 4 * stuck < self.max_size else SHORT_DEADLINE
-        try:
-            yield conn
-            self.slow_users.pop(user_id, None)
-        except psycopg.OperationalError:
-            if time.monotonic() > started + STUCK_SECONDS:
-                self._remember_slow(user_id)
-            raise
-        finally:
-            del self.in_use[conn]
-            conn.last_used = time.monotonic()
-            self.putconn(conn)
-            self._free(held)
+        return conn
 
-    @staticmethod
-    def _take(slots: Semaphore, give_up: float, held: list[Semaphore]) -> None:
-        if not slots.acquire(timeout=max(0, give_up - time.monotonic())):
-            raise TooManyRequests("too many requests of one user, for locked rows, or of slow users")
-        held.append(slots)
-
-    @staticmethod
-    def _free(held: list[Semaphore]) -> None:
-        for slots in held:
-            slots.release()
+    def release(self, conn: Connection) -> None:
+        del self.in_use[conn]
+        conn.last_used = time.monotonic()
+        self.putconn(conn)
+        for slots in conn.slots:
+            slots.put(None)
 
     def _remember_slow(self, user_id: str) -> None:
         now = time.monotonic()

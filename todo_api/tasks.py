@@ -3,9 +3,9 @@
 import re
 import uuid
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
-from flask import Blueprint, Response, abort, after_this_request, g, request, url_for
+from flask import Blueprint, Response, abort, after_this_request, request
 from werkzeug.routing import BaseConverter
 
 from todo_api import db
@@ -29,20 +29,20 @@ class TaskId(BaseConverter):
 @bp.post("")
 @login_required
 def create_task() -> Response:
-    values = {"body": body("create_task")}
+    task_body = body("create_task")
     key = parameters("create_task")["idempotency_key"]
     if not key:
-        task, version, task_id = db.execute("create_task", values) or abort(500)
+        task, version, task_id = db.execute("create_task", body=task_body) or abort(500)
         replayed = False
     else:
-        values |= {"idempotency_key": key, "attempt": uuid.uuid4().hex}
-        row = db.execute("create_task_once", values, may_block=True)  # it may wait for a request with the same key
+        # It may wait for another request with the same key.
+        row = db.execute("create_task_once", may_block=True, body=task_body, idempotency_key=key, attempt=uuid.uuid4().hex)
         task, version, task_id, replayed, same_body = row or abort(500)
         if not same_body:
             message = "was used with another body"
             abort(422, [{"loc": ["header", "Idempotency-Key"], "msg": message, "type": "idempotency"}])
     response = task_response((task, version), 201)
-    response.headers["Location"] = url_for(".get_task", user_id=g.user_id, task_id=task_id)
+    response.headers["Location"] = f"{collection_path()}/{task_id}"
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"
     return response
@@ -51,9 +51,9 @@ def create_task() -> Response:
 @bp.get("")
 @login_required
 def list_tasks() -> Response:
-    chosen = parameters("list_tasks")
+    chosen = parameters("list_tasks") | {"if_none_match": if_none_match()}
     name = LISTS_BY_ID[chosen["order"]] if chosen["sort"] == "created_at" else "list_tasks_sorted"
-    tasks, version, last_id = db.execute(name, {**chosen, "if_none_match": if_none_match()}) or abort(500)
+    tasks, version, last_id = db.execute(name, may_block=False, **chosen) or abort(500)
     response = task_response((tasks or "", version))
     if last_id:
         response.headers["Link"] = f'<{next_page(chosen, last_id)}>; rel="next"'
@@ -63,33 +63,33 @@ def list_tasks() -> Response:
 @bp.get("/<task_id:task_id>")
 @login_required
 def get_task(task_id: str) -> Response:
-    return cacheable(task_response(db.execute("get_task", {"task_id": task_id})))
+    return cacheable(task_response(db.execute("get_task", task_id=task_id)))
 
 
 @bp.put("/<task_id:task_id>")
 @login_required
 def update_task(task_id: str) -> Response:
-    return change("update_task", {"task_id": task_id, "body": body("update_task"), "flip": "false"})
+    return change("update_task", task_id=task_id, body=body("update_task"), flip="false")
 
 
 @bp.patch("/<task_id:task_id>/complete")
 @login_required
 def toggle_task(task_id: str) -> Response:
-    return change("update_task", {"task_id": task_id, "body": body("toggle_task"), "flip": "true"})
+    return change("update_task", task_id=task_id, body=body("toggle_task"), flip="true")
 
 
 @bp.delete("/<task_id:task_id>")
 @login_required
 def delete_task(task_id: str) -> Response:
-    change("delete_task", {"task_id": task_id})
+    change("delete_task", task_id=task_id)
     response = TaskResponse(status=204)
     del response.headers["Content-Type"]
     return response
 
 
-def change(name: str, values: dict[str, str]) -> Response:
+def change(name: str, **values: str) -> Response:
     """Run a statement that changes a task if the version in If-Match is current."""
-    return task_response(db.execute(name, {**values, "if_match": if_match()}, may_block=True))
+    return task_response(db.execute(name, may_block=True, if_match=if_match(), **values))
 
 
 def task_response(row: tuple[Any, ...] | None, status: int = 200) -> Response:
@@ -106,4 +106,9 @@ def next_page(chosen: dict[str, str], last_id: int) -> str:
     """Return the path of the next page (RFC 8288). Pages sorted by id continue after last_id, other pages by offset."""
     step = {"after": last_id} if chosen["sort"] == "created_at" else {"offset": int(chosen["offset"]) + int(chosen["limit"])}
     kept = {name: value for name, value in request.args.items() if name not in ("after", "offset")}
-    return f"{url_for('.list_tasks', user_id=g.user_id)}?{urlencode({**kept, **step})}"
+    return f"{collection_path()}?{urlencode({**kept, **step})}"
+
+
+def collection_path() -> str:
+    """Return the path of this request to the user's tasks, percent-encoded, without a trailing slash."""
+    return quote(request.root_path + request.path.rstrip("/"), safe="/@:!$&'()*+,;=")

@@ -28,6 +28,7 @@ class RequestSchema:
 
     def __post_init__(self) -> None:
         self.fields: dict[str, Any] = self.schema["properties"]
+        self.defaults = {_argument(name): str(field.get("default", "")) for name, field in self.fields.items()}
         self.validator = Draft202012Validator(self.schema)
 
     def check(self, values: Any) -> None:
@@ -64,7 +65,6 @@ def message(keyword: str, schema: dict[str, Any]) -> str:
 
 def init_app(app: Flask, _: Config) -> None:
     document = json.loads(DOCUMENT.read_bytes())
-    app.config["MAX_CONTENT_LENGTH"] = request_body.MAX_BYTES + 1  # werkzeug silently cuts a chunked body at this length
     app.extensions["bodies"], app.extensions["parameters"] = {}, {}
     for operation in (operation for path in _resolve(document, document)["paths"].values() for operation in path.values()):
         name = operation["operationId"]
@@ -113,13 +113,17 @@ def parameters(operation: str) -> dict[str, str]:
     An absent or empty query parameter has its default or "". `x-aliases` in a schema lists other spellings of values.
     """
     schema: RequestSchema = current_app.extensions["parameters"][operation]
-    query = request.args.to_dict()
+    query = request.args if request.query_string else {}
     texts, values = {}, {}
     for name, field in schema.fields.items():
         text = request.headers.get(name) if schema.locations[name] == "header" else query.get(name) or None
         if text is not None:
             text = field.get("x-aliases", {}).get(text, text)
             values[name] = int(text) if field["type"] == "integer" and re.fullmatch("-?[0-9]{1,18}", text) else text
-        texts[name.lower().replace("-", "_")] = str(field.get("default", "")) if text is None else text
+            texts[_argument(name)] = text
     schema.check(values)
-    return texts
+    return schema.defaults | texts
+
+
+def _argument(name: str) -> str:
+    return name.lower().replace("-", "_")
