@@ -49,9 +49,7 @@ Call = tuple[str, dict[str, str]]
 
 
 def connect(url: str) -> Connection:
-    conn = Connection.connect(url, autocommit=True)
-    conn.configure("on")
-    return conn
+    return Connection.connect(url, prepare="on")
 
 
 @functools.cache

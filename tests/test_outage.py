@@ -13,7 +13,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 
 from tests.support.client import Client, application, in_process
 from tests.support.server import free_port
-from todo_api.outage import Outage, remember_connect_error
+from todo_api.outage import Outage
 
 PASSWORD = "hunter2"
 SERVER = "postgresql://user:hunter2@db.example.com:6432/todo"
@@ -27,8 +27,7 @@ def no_earlier_error() -> Iterator[None]:
 
 
 def failed_connect(message: str) -> None:
-    with pytest.raises(psycopg.OperationalError), remember_connect_error():
-        raise psycopg.OperationalError(message)
+    Outage.connect_error = psycopg.OperationalError(message)
 
 
 def failure(database_url: str, caplog: pytest.LogCaptureFixture) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def test_the_deadline_is_short_while_a_quarter_of_the_connections_are_stuck(pool
 
 
 def test_a_statement_past_its_deadline_is_cancelled_on_the_server(database_url: str, sql: psycopg.Connection) -> None:
-    conn = Connection.connect(database_url, autocommit=True)
+    conn = Connection.connect(database_url)
     pid, conn.deadline = conn.info.backend_pid, 0.05
     with pytest.raises(psycopg.OperationalError):
         conn.execute("SELECT pg_sleep(60)")

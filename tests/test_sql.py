@@ -103,7 +103,5 @@ def test_the_databases_log_can_name_the_file() -> None:
 
 
 def test_no_value_is_cut_off_at_u0000(database_url: str) -> None:
-    with Connection.connect(database_url) as conn:
-        conn.configure("on")
-        with pytest.raises(psycopg.DataError, match="NUL"):
-            conn.fetch_row(statement(SQL / "get_task.sql"), {"user_id": "alice\0bob", "task_id": "1"})
+    with Connection.connect(database_url, prepare="on") as conn, pytest.raises(psycopg.DataError, match="NUL"):
+        conn.fetch_row(statement(SQL / "get_task.sql"), {"user_id": "alice\0bob", "task_id": "1"})

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
 
-from todo_api.outage import remember_connect_error
+from todo_api.outage import Outage
 from todo_api.statements import Statement
 
 DEADLINE = 11  # seconds to wait for the server; statement_timeout ends a statement before that where it can be set
@@ -27,28 +27,40 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         deadline: seconds to wait for the server.
         direct: whether the connection leads to PostgreSQL itself, not to a transaction pooler.
         prepares: whether statements are prepared.
-        created, last_used: monotonic times.
+        last_used: monotonic time.
         slots: what the pool frees when the connection comes back.
     """
 
     deadline: float = DEADLINE
     direct = prepares = False
-    created = last_used = 0.0
+    last_used = 0.0
     slots: Sequence[SimpleQueue[None]] = ()
 
     @classmethod
-    @remember_connect_error()
-    def connect(cls, *args: Any, **kwargs: Any) -> Self:
-        return super().connect(*args, **kwargs)
+    def connect(cls, *args: Any, prepare: str = "auto", **options: Any) -> Self:
+        """Connect, and set time limits unless there is a transaction pooler. Outage.connect_error is then the error or None.
 
-    @remember_connect_error()
-    def configure(self, prepare: str) -> None:
-        """Set time limits and prepare statements (`prepare` is "auto"), unless a transaction pooler is in between.
-
-        A pooler reports another process id than PostgreSQL. Its clients share connections, so our settings and prepared
-        statements would reach them: a client could run our DELETE under the name of its own SELECT.
+        Args:
+            args, options: as in psycopg.
+            prepare: whether to prepare statements: "on", "off", or "auto", which means unless there is a pooler.
         """
-        self.created = self.last_used = time.monotonic()
+        try:
+            conn = super().connect(*args, autocommit=True, client_encoding="utf8", **options)
+            try:
+                conn._configure(prepare)
+            except psycopg.Error:
+                conn.close()
+                raise
+        except psycopg.Error as error:
+            Outage.connect_error = error
+            raise
+        Outage.connect_error = None
+        return conn
+
+    def _configure(self, prepare: str) -> None:
+        # A pooler reports another process id than PostgreSQL. Its clients share connections, so our settings and prepared
+        # statements would reach them: a client could run our DELETE under the name of its own SELECT.
+        self.last_used = time.monotonic()
         self.raw_cursor = psycopg.RawCursor(self)  # takes $1, $2, …; one for all statements is cheaper than one for each
         self.direct = self.execute("SELECT pg_backend_pid()").fetchone() == (self.info.backend_pid,)
         if self.direct:

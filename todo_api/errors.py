@@ -18,11 +18,10 @@ log = logging.getLogger(__name__)
 def init_app(app: Flask, config: Config) -> None:
     app.extensions["outage"] = Outage(config.database_url)
     app.register_error_handler(HTTPException, http_error)
-    app.register_error_handler(InternalServerError, server_error)
-    app.register_error_handler(psycopg.OperationalError, database_error)
-    app.register_error_handler(psycopg.InterfaceError, database_error)
-    app.register_error_handler(psycopg.InternalError, database_error)  # Citus has one when a commit fails on a worker node
-    app.register_error_handler(Exception, unhandled_error)
+    for kind in (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError):  # Citus: a commit failed on a node
+        app.register_error_handler(kind, database_error)
+    for bug in (Exception, InternalServerError):  # Flask makes the second of an exception that no view raised
+        app.register_error_handler(bug, unhandled_error)
 
 
 def database_error(error: psycopg.Error) -> ResponseReturnValue:
@@ -43,13 +42,9 @@ def http_error(error: HTTPException) -> ResponseReturnValue:
     return body, error.code or 500, {**dict(error.get_headers()), "Content-Type": "application/json"}
 
 
-def server_error(error: InternalServerError) -> ResponseReturnValue:
-    """Respond to Flask's wrapper around an exception that no view raised, for example one of an after_request function."""
-    return unhandled_error(error.original_exception or error)
-
-
 def unhandled_error(error: BaseException) -> ResponseReturnValue:
     """Respond to a bug. The log gets its type and place but not its message, which may quote a value of the request."""
+    error = getattr(error, "original_exception", None) or error
     frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
     fields = {"error": type(error).__name__, "sqlstate": getattr(error, "sqlstate", None), "path": request.path}
     log.error("unhandled error", extra={**fields, "frames": frames})

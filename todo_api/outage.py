@@ -1,10 +1,9 @@
 """Logs why the database is unavailable: once when an outage begins, a summary every 10 s, and once when it ends."""
 
-import contextlib
 import logging
 import os
-from collections.abc import Iterator
 from time import monotonic
+from typing import ClassVar
 
 import psycopg
 from flask import request
@@ -15,25 +14,15 @@ SUMMARY_SECONDS = 10
 log = logging.getLogger(__name__)
 
 
-@contextlib.contextmanager
-def remember_connect_error() -> Iterator[None]:
-    """Keep the error of a failed attempt to connect for the log, because psycopg_pool raises only PoolTimeout."""
-    try:
-        yield
-    except psycopg.Error as error:
-        Outage.connect_error = error
-        raise
-    Outage.connect_error = None
-
-
 class Outage:
     """The time in which one process cannot use the database.
 
     Attributes:
+        connect_error: of the last attempt of this process to connect, None after a success. psycopg_pool raises only PoolTimeout.
         began: the monotonic time of the first failed request; 0 while the database is available.
     """
 
-    connect_error: psycopg.Error | None = None  # of the last attempt of this process to connect; None after a success
+    connect_error: ClassVar[psycopg.Error | None] = None
 
     def __init__(self, database_url: str) -> None:
         options = conninfo_to_dict(database_url)

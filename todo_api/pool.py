@@ -22,7 +22,7 @@ SLOW_USER_SECONDS = 60  # how long a user counts as slow after a statement ran i
 
 
 class Slots(SimpleQueue[None]):
-    """A semaphore: `get` takes a slot, `put` frees it. Under gevent, releasing one of threading's switches to another greenlet."""
+    """A semaphore: `get` takes a slot, `put` frees it. threading.Semaphore, under gevent, yields to others at each release."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -42,7 +42,6 @@ class Pool(ConnectionPool[Connection]):
     """
 
     def __init__(self, config: Config) -> None:
-        self.drained = 0.0
         # Requests keep their user's slots alive, and the cache those of recent users, which saves creating them again.
         user_slots: WeakValueDictionary[str, Slots] = WeakValueDictionary()
         user_limit = config.pool_size // 2 or 1
@@ -55,8 +54,7 @@ class Pool(ConnectionPool[Connection]):
         super().__init__(
             config.database_url,
             connection_class=Connection,
-            kwargs={"autocommit": True, "client_encoding": "utf8", "fallback_application_name": "todo_api"},
-            configure=lambda conn: conn.configure(config.prepare),
+            kwargs={"prepare": config.prepare, "fallback_application_name": "todo_api"},
             check=self.check_alive,
             min_size=1,
             max_size=config.pool_size,
@@ -66,13 +64,11 @@ class Pool(ConnectionPool[Connection]):
         )
 
     def check_alive(self, conn: Connection) -> None:
-        """Raise if the connection is dead. Then also replace all connections that are as old."""
+        """Raise if the connection is dead. Then also replace all others, because what ended one has usually ended all."""
         try:
             conn.check_alive()
         except psycopg.OperationalError:
-            if conn.created > self.drained:
-                self.drained = time.monotonic()
-                self.drain()
+            self.drain()
             raise
 
     def fetch_row(self, statement: Statement, values: Mapping[str, str], *, may_block: bool) -> tuple[Any, ...] | None:

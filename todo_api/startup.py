@@ -22,8 +22,7 @@ def prepare(config: Config) -> None:
     """
     applied = migrations.migrate(config.database_url)
     options = conninfo_to_dict(config.database_url)
-    with Connection.connect(config.database_url, autocommit=True) as conn:
-        conn.configure(config.prepare)
+    with Connection.connect(config.database_url, prepare=config.prepare) as conn:
         (count,) = conn.execute("SELECT count(*) FROM schema_migrations").fetchone() or (0,)
         database = {
             **{name: options.get(name) for name in ("host", "port", "dbname", "user")},
