@@ -37,15 +37,16 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     slots: Sequence[SimpleQueue[None]] = ()
 
     @classmethod
-    def connect(cls, *args: Any, prepare: str = "auto", **options: Any) -> Self:
+    def connect(cls, *args: Any, **kwargs: Any) -> Self:
         """Connect, and set time limits unless there is a transaction pooler. Outage.connect_error is then the error or None.
 
         Args:
-            args, options: as in psycopg.
-            prepare: whether to prepare statements: "on", "off", or "auto", which means unless there is a pooler.
+            prepare: whether to prepare statements: "on", "off", or "auto" (unless there is a pooler), the default.
+            args, kwargs: as in psycopg.
         """
+        prepare = kwargs.pop("prepare", "auto")
         try:
-            conn = super().connect(*args, autocommit=True, client_encoding="utf8", **options)
+            conn = super().connect(*args, autocommit=True, client_encoding="utf8", **kwargs)
             try:
                 conn._configure(prepare)
             except psycopg.Error:
