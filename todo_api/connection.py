@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import psycopg
 from psycopg.abc import RV, PQGen
-from psycopg.pq import TransactionStatus
 
 from todo_api.outage import Outage
 from todo_api.statements import Statement
@@ -91,7 +90,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         try:
             return super().wait(gen, interval, self.deadline if timeout is None else timeout)
         except psycopg.OperationalError:
-            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            if self.info.transaction_status.name == "ACTIVE":
                 with contextlib.suppress(psycopg.Error):
                     self.cancel_safe(timeout=1)
                 self.close()

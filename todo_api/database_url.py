@@ -3,10 +3,8 @@
 import re
 
 from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import Conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-KNOWN = {option.keyword.decode() for option in Conninfo.get_defaults()}
 SSLMODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 ASYNCPG_SSL = {"true": "require", "on": "require", "1": "require", "false": "disable", "off": "disable", "0": "disable"}
 CONNECT_TIMEOUT, NEON_CONNECT_TIMEOUT = 5, 10  # seconds; Neon needs longer to wake up a suspended database
@@ -31,7 +29,7 @@ def normalise(url: str) -> str:
     location, _, query = rest[start:].partition("?")
     parameters = [pair.partition("=")[::2] for pair in query.split("&")]
     renamed = [("sslmode", ASYNCPG_SSL.get(value, value)) if name == "ssl" else (name, value) for name, value in parameters]
-    known = "&".join(f"{name}={value}" for name, value in renamed if name in KNOWN)
+    known = "&".join(f"{name}={value}" for name, value in renamed if _is_known(name))
     try:
         options = conninfo_to_dict(f"postgresql://{rest[:start]}{location}?{known}")
     except ProgrammingError:  # its text quotes the URL with the password
@@ -44,3 +42,10 @@ def normalise(url: str) -> str:
     if "connect_timeout" not in options:
         known += f"&connect_timeout={NEON_CONNECT_TIMEOUT if host.endswith('.neon.tech') else CONNECT_TIMEOUT}"
     return f"postgresql://{rest[:start]}{location}?{known.lstrip('&')}"
+
+
+def _is_known(parameter: str) -> bool:
+    try:
+        return bool(make_conninfo(**{parameter: "1"}))
+    except ProgrammingError:  # libpq does not know it
+        return False
