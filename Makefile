@@ -35,7 +35,7 @@ test-browser: $(VENV)/installed ## Test /docs and examples/ in Chromium (needs N
 fuzz: $(VENV)/installed ## Send random requests to a running service for a few minutes
 	FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/process/test_fuzz.py
 
-bench: $(VENV)/installed .venv-bench/installed ## Compare the speed with other services (ROUNDS=3 SECONDS=3 WORKLOADS=mixed,get LATENCY_MS=3)
+bench: $(VENV)/installed .venv-bench/installed ## Compare the speed with other services (ROUNDS=3 WORKLOADS=mixed,get CONNECTIONS=50 LATENCY_MS=3)
 	@$(BIN)/python -m benchmarks.compare
 
 bench-scale: $(VENV)/installed ## Measure the SQL statements on 10,000,000 tasks (TASKS=1000000 for fewer)

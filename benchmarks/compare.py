@@ -1,10 +1,14 @@
-"""`make bench`: this service beside a bare WSGI callable and two FastAPI peers.
+"""`make bench` compares this service with a bare WSGI callable and two FastAPI peers.
 
-All of them are up, with two processes each, on one PostgreSQL and one table, and one at a time has work, in rounds whose order
-rotates: what disturbs the machine disturbs all. Before each measurement the table is filled anew.
+All servers run at the same time, with two processes each, on one PostgreSQL and one table. Only one of them gets requests at a
+time, in rounds whose order rotates, so that a disturbance of the machine affects all. The table is filled again before each
+measurement.
 
-From the environment: ROUNDS, SECONDS, WORKLOADS, SERVERS; LATENCY_MS puts the database so far away; BENCH_DATABASE_URL takes
-another server than the embedded one; RESULTS is the folder for the table and the chart.
+Environment variables:
+    ROUNDS, SECONDS, WORKLOADS, SERVERS, CONNECTIONS: what to measure, and for how long.
+    LATENCY_MS: the time of a round trip to the database, in milliseconds.
+    BENCH_DATABASE_URL: a PostgreSQL server to use instead of the embedded one.
+    RESULTS: the folder for the table and the chart.
 """
 
 import contextlib
@@ -28,7 +32,7 @@ from benchmarks.server import SERVERS, Server, make_token
 from dev.postgres import die_with_parent
 from dev.server import ROOT, free_port
 
-CONNECTIONS = 50
+CONNECTIONS = int(os.environ.get("CONNECTIONS") or 50)
 USERS = 50
 WORKLOADS = ("mixed", "get", "list", "toggle", "create")
 FILL = """

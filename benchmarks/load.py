@@ -1,10 +1,10 @@
-"""A load on one server: keep-alive connections, each of which sends its next request when it has the answer to the last.
+"""Sends requests to one server over keep-alive connections. A connection sends its next request after each response.
 
-It runs in a process of its own and on plain sockets, since it shares the processors with what it measures: some 60 µs of them a
-request. wrk takes less, but comes from no package index that pip knows, and it counts answers, where this reads them: the first
-wrong one ends it with a line on stderr.
+It runs in its own process and uses plain sockets, because it shares the processors with the server: it takes about 60 µs per request.
+wrk takes less, but pip cannot install it, and it does not read the responses. This script ends with a line on stderr at the
+first wrong response.
 
-A job comes as JSON on stdin, its result goes as JSON to stdout.
+It reads a job as JSON from stdin and writes the result as JSON to stdout.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 @dataclass
 class Request:
-    """Its bytes, and the status and the text (so many times) of a right answer."""
+    """The bytes to send, and what a correct response has: the status, and the text `text` exactly `times` times."""
 
     raw: bytes
     status: bytes
@@ -44,7 +44,7 @@ class Request:
 
 
 def requests(workload: str, users: dict[str, list[Any]], rng: random.Random) -> Iterator[Request]:
-    """Requests without end, of random users and for random tasks of theirs."""
+    """Yield endless requests of random users for random tasks of their own."""
     doomed = [(user, token, task_id) for user, token, ids in users["doomed"] for task_id in ids]
     rng.shuffle(doomed)
 
@@ -80,17 +80,17 @@ def requests(workload: str, users: dict[str, list[Any]], rng: random.Random) -> 
 
 
 def cpu(pid: int) -> float:
-    """Seconds of processor that a process and its children have used."""
+    """Return the CPU seconds that a process and its children have used."""
     used = 0
     for each in (str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # autovacuum's come and go
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # autovacuum processes start and end
             fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
             used += int(fields[11]) + int(fields[12])
     return used / sysconf("SC_CLK_TCK")
 
 
 def busy() -> float:
-    """Seconds of processor that the whole machine has used."""
+    """Return the CPU seconds that the whole machine has used."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     return (sum(fields) - fields[3] - fields[4]) / sysconf("SC_CLK_TCK")  # without idle and iowait
 
@@ -105,7 +105,7 @@ class Connection:
         self.socket.sendall(request.raw)
 
     def answered(self) -> bool:
-        """Whether what has arrived completes the answer. SystemExit when it is a wrong one."""
+        """Read what has arrived. Return whether the response is complete. Raise SystemExit if it is wrong."""
         data = self.socket.recv(1 << 18)
         self.received += data
         head, end, body = self.received.partition(b"\r\n\r\n")
@@ -127,7 +127,7 @@ def run(job: dict[str, Any]) -> dict[str, float]:
         connection.send(next(todo))
 
     def until(deadline: float) -> list[float]:
-        """The seconds that each answer took which came before the deadline."""
+        """Return the seconds that each response took, up to the deadline."""
         seconds = []
         while time.perf_counter() < deadline:
             ready = poll.poll(10)
