@@ -279,8 +279,8 @@ def test_the_api_works_on_citus(node: str) -> None:
         assert all(task["user_id"] == alice.user_id for task in alice.list())
 
 
-ANOTHER_TITLE_LIMIT = """ALTER TABLE tasks DROP CONSTRAINT tasks_title_length;
-ALTER TABLE tasks ADD CONSTRAINT tasks_title_length CHECK (char_length(title) <= 300);
+ANOTHER_TITLE_LIMIT = """ALTER DOMAIN task_title DROP CONSTRAINT task_title_length;
+ALTER DOMAIN task_title ADD CONSTRAINT task_title_length CHECK (char_length(VALUE) <= 300);
 DO $$ BEGIN PERFORM 1; END $$;
 """
 AN_INDEX = """-- No transaction
