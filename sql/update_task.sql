@@ -1,6 +1,8 @@
--- Changes the fields that the body names. null clears the description and leaves other fields unchanged. With flip = true, `completed`
--- is negated unless the body sets it. The task changes only if its version is in if_match ('*' matches every version). Otherwise
--- `task` is null, and `version` is the current one unless that is known to be outdated. No row if the user has no such task.
+-- Changes the fields that the body names. A null clears `description`. For any other field, a null leaves that field unchanged.
+-- With flip = true, `completed` is negated unless the body sets it. The task changes only if its version is in if_match ('*'
+-- matches every version). Otherwise `task` is null, and `version` is the version of the stored task. If another request changes
+-- the task at the same time, this statement sees only the old version, and `version` is null. No row if the user has no such
+-- task.
 -- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v task_id=1 -v if_match='*' -v flip=false -v body='{"title": "Rye"}' -f sql/update_task.sql
 WITH changed AS (
     UPDATE tasks

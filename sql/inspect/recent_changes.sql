@@ -1,4 +1,4 @@
--- Lists the 50 tasks of all users that changed last, without their texts. Reads all tasks.
+-- Lists the 50 most recently changed tasks of all users, without their texts. Reads all tasks.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/recent_changes.sql
 SELECT
     date_trunc('second', updated_at AT TIME ZONE 'UTC') AS updated_utc,
