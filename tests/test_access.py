@@ -1,4 +1,4 @@
-"""With ACCESS_LOG=true each request leaves one record."""
+"""With ACCESS_LOG=true, each request writes one log record."""
 
 import json
 import uuid

@@ -1,4 +1,4 @@
-"""`sql/admin/` in psql."""
+"""The files of `sql/admin/` in psql."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""ETags: answers that need not be sent again, and changes that overwrite nobody's."""
+"""ETags: a 304 for unchanged responses, and a 412 for a write to a task that has changed since it was read."""
 
 import copy
 import json
@@ -210,7 +210,7 @@ def test_racing_changes_all_have_different_times(alice: Client) -> None:
 
 def test_the_lists_tag_depends_on_all_bits_of_an_id(alice: Client, sql: psycopg.Connection) -> None:
     tags = []
-    for task_id in (5, 281474976776197):  # hashint8extended(…, 1) is the same for both
+    for task_id in (5, 281474976776197):  # hashint8extended(…, 1) returns the same value for both
         sql.execute("DELETE FROM tasks WHERE user_id = %s", [alice.user_id])
         sql.execute("INSERT INTO tasks (user_id, id, title, updated_at) VALUES (%s, %s, 'x', 'epoch')", [alice.user_id, task_id])
         tags.append(etag(alice, ""))

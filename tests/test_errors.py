@@ -1,4 +1,4 @@
-"""What holds for every route and every failure."""
+"""Errors: rules that hold for every route and every kind of error."""
 
 import json
 import uuid
@@ -195,7 +195,7 @@ def test_a_connection_to_a_standby_is_a_503_and_then_replaced(database_url: str)
         alice = Client(in_process(app), f"alice-{uuid.uuid4()}")
         alice.create()
         with app.extensions["pool"].connection() as conn:
-            conn.execute("SET default_transaction_read_only = on")  # as if its server had become a standby
+            conn.execute("SET default_transaction_read_only = on")  # as if the server had become a standby
         answer = alice.call("POST", body={"title": "x"})
         assert (answer.status, answer.json) == (503, {"detail": "Service temporarily unavailable"})
         assert alice.call("POST", body={"title": "x"}).status == 201

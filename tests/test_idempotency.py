@@ -1,4 +1,4 @@
-"""Retries of POST."""
+"""Retries of POST with an Idempotency-Key."""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +105,6 @@ def test_exactly_one_of_many_simultaneous_responses_is_fresh(alice: Client) -> N
 
 def test_a_retry_in_the_same_microsecond_is_a_replay(sql: psycopg.Connection) -> None:
     values = {"user_id": f"alice-{uuid.uuid4()}", "body": '{"title": "x"}', "idempotency_key": "k"}
-    with sql.transaction():  # in which now() does not change
+    with sql.transaction():  # now() does not change within a transaction
         replayed = [execute(sql, SQL / "create_task_once.sql", {**values, "attempt": n}).fetchone() for n in "12"]
     assert [row and row[3] for row in replayed] == [False, True]

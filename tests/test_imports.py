@@ -1,4 +1,4 @@
-"""Imports form a tree, so that a part can be read without the others."""
+"""Each module of todo_api imports only the modules listed here, so that it can be read without the others."""
 
 import ast
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""`sql/inspect/` in psql, for the owner of the tables and for the role of `sql/roles/inspector.sql`.
+"""The files of `sql/inspect/` in psql, for the owner of the tables and for the role of `sql/roles/inspector.sql`.
 
-Runs on the embedded PostgreSQL, which cannot count statements, and on those that Debian has installed, which can.
+The tests run on the embedded PostgreSQL, which lacks pg_stat_statements, and on Debian's PostgreSQL versions, which have it.
 """
 
 import csv
@@ -31,7 +31,7 @@ TASKS = {"alice": 3, "bob": 12}
 
 @dataclass(frozen=True)
 class House:
-    """A server with the service's tables and some tasks, and the service that made them."""
+    """A server with the service's tables and some tasks, and the application that created them."""
 
     server: Postgres
     counts: bool
@@ -59,7 +59,7 @@ def house(request: pytest.FixtureRequest) -> Iterator[House]:
         patch.setattr("dev.postgres.WHEEL", request.param)
         with Postgres(Path(home), *settings) as server:
             with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
-                # What the owner of a database has at a host such as Neon: nearly nothing of a superuser.
+                # These are the rights of a database owner at a host such as Neon: far fewer than a superuser's.
                 conn.execute("CREATE ROLE owner LOGIN CREATEROLE; GRANT pg_monitor TO owner WITH ADMIN OPTION")
                 conn.execute("CREATE ROLE stranger LOGIN")
                 conn.execute("CREATE DATABASE todo OWNER owner")
@@ -93,7 +93,7 @@ def url(request: pytest.FixtureRequest, house: House) -> str:
 
 
 def rows(url: str, name: str, time_zone: str = "Asia/Tokyo") -> list[dict[str, str]]:
-    """The rows that the file prints."""
+    """Return the rows that the file prints."""
     file = SQL / "inspect" / f"{name}.sql"
     lines = list(csv.reader(psql(url, file, "--csv", time_zone=time_zone, **variables(file)).splitlines()))
     return [dict(each for each in lines)] if name == "server" else [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
@@ -119,7 +119,7 @@ def test_a_head_says_how_to_try_the_file(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_file_leaves_no_setting_behind(file: Path) -> None:
-    """A setting would stay in the session, and behind a pooler it would reach other sessions."""
+    """A setting would stay in the session. Behind a pooler, other clients would get that session."""
     assert not re.search(r"^ *(SET|\\(pset|x|set|t|a))\b", file.read_text(), re.MULTILINE)
 
 
@@ -135,7 +135,7 @@ def test_times_are_utc_in_every_time_zone(name: str, house: House) -> None:
 def test_user_tasks_are_those_of_the_user_as_the_api_has_them(url: str, house: House) -> None:
     tasks = house.client("alice").list()
     found = {row["id"]: row for row in rows(url, "user_tasks")}
-    assert next(iter(found)) == str(tasks[0]["id"])  # the one that changed last
+    assert next(iter(found)) == str(tasks[0]["id"])  # the last changed task
     assert len(found) == len(tasks) == TASKS["alice"]
     for task in tasks:
         row = found[str(task["id"])]
@@ -173,7 +173,7 @@ GRANT SELECT ON citus_tables, citus_lock_waits TO inspector
 
 @pytest.mark.parametrize("name", ["tables", "indexes", "server", "locks"])
 def test_on_citus_a_file_says_what_it_does_not_show(name: str, url: str, house: House) -> None:
-    """Stand-ins have the names of Citus's views and function, because Citus is not installed here."""
+    """Citus is not installed here, so fake objects have the names of its views and function."""
     with psycopg.connect(house.url("owner")) as conn:
         conn.execute(CITUS)
         conn.commit()
@@ -274,7 +274,7 @@ def test_slow_statements_are_named_or_it_says_what_is_missing(url: str, house: H
     assert "shared_preload_libraries" in line
     if not house.counts:
         with house.owner() as conn:
-            conn.execute("CREATE VIEW pg_stat_statements AS SELECT")  # as an extension would whose library is not loaded
+            conn.execute("CREATE VIEW pg_stat_statements AS SELECT")  # like an extension whose library is not loaded
             assert psql(url, SQL / "inspect" / "slow_statements.sql") == line
             conn.execute("DROP VIEW pg_stat_statements")
 
@@ -289,7 +289,7 @@ def test_locks_and_long_running_name_who_waits_for_whom(url: str, house: House) 
     erin = house.client("erin")
     task_id = erin.create()["id"]
     with (
-        house.owner(),  # which does nothing
+        house.owner(),  # an idle connection, which must not be listed
         psycopg.connect(house.url("owner"), application_name="a migration") as holder,
         ThreadPoolExecutor(1) as threads,
     ):
@@ -370,7 +370,7 @@ def test_the_inspector_changes_nothing(change: str, house: House) -> None:
 
 
 def test_the_inspector_reads_what_later_migrations_make(house: House) -> None:
-    psql(house.url("owner"), INSPECTOR)  # a second time does no harm
+    psql(house.url("owner"), INSPECTOR)  # running it a second time does no harm
     with house.owner() as conn, psycopg.connect(house.url("inspector"), autocommit=True) as inspector:
         conn.execute("CREATE TABLE later (id int)")
         assert inspector.execute("SELECT FROM later").fetchall() == []

@@ -1,4 +1,4 @@
-"""Moving from the FastAPI backend with `sql/legacy/import_tasks.sql`."""
+"""The import of tasks from the FastAPI backend with `sql/legacy/import_tasks.sql`."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from todo_api.statements import SQL
 FILE = SQL / "legacy/import_tasks.sql"
 COMMENTS = "\n".join(line[5:] for line in FILE.read_text().splitlines() if line.startswith("--   "))
 COUNTS = ["read", "copied", "updated", "already here", "changed here", "deleted here", "left out"]
-# SQLModel 0.0.14 sets no lengths, and a table of people with psql no limits at all.
+# SQLModel 0.0.14 creates columns without maximum lengths. A table that was changed by hand may have no constraints at all.
 LOOSE = """
 ALTER TABLE task ALTER id TYPE bigint, ALTER title TYPE varchar, ALTER title DROP NOT NULL, ALTER description TYPE varchar,
     ALTER user_id DROP NOT NULL, ALTER completed DROP NOT NULL, ALTER created_at DROP NOT NULL, ALTER updated_at DROP NOT NULL
@@ -50,21 +50,21 @@ Row = tuple[Any, ...]
 @dataclass(frozen=True)
 class Report:
     counts: dict[str, int]
-    notes: dict[str, str]  # by the id of the task, "" for those that are about none
+    notes: dict[str, str]  # by task id, "" for notes that are not about a task
 
     def __getitem__(self, name: str) -> int:
         return self.counts[name]
 
 
 def run(url: str, **variables: str) -> Report:
-    """Import, in psql somewhere west of UTC; what it prints."""
+    """Run the import in psql in a time zone west of UTC. Return what it prints."""
     counts, *notes = psql(url, FILE, "-A", "-t", time_zone="America/New_York", ON_ERROR_STOP="0", **variables).splitlines()
     numbers = [int(number) for number in counts.split("|")]
     return Report(dict(zip(COUNTS, numbers, strict=True)), {line.split("|")[0]: line.split("|")[2] for line in notes})
 
 
 def statements(*verbs: str) -> str:
-    """Those of the file's comments that begin with one of the words."""
+    """Return the statements in the file's comments that begin with one of these words."""
     return ";".join(text for text in COMMENTS.split(";\n") if text.startswith(verbs))
 
 
@@ -78,7 +78,7 @@ def url(empty_database: str) -> str:
 
 @pytest.fixture
 def db(url: str) -> Iterator[psycopg.Connection]:
-    """A direct look into the database, in UTC."""
+    """Open a direct connection to the database, in UTC."""
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("SET TimeZone = 'UTC'")
         yield conn
@@ -91,7 +91,7 @@ def client(url: str) -> Iterator[Callable[[str], Client]]:
 
 
 def add(db: psycopg.Connection, *tasks: dict[str, Any], table: str = "task") -> list[int]:
-    """Tasks as the old backend makes them, or as they are made here; their ids."""
+    """Insert tasks into the old backend's table, or into another one. Return their ids."""
     ids = []
     for fields in tasks:
         task = {**TASK, **fields}
@@ -109,7 +109,7 @@ def tasks(db: psycopg.Connection, table: str = "tasks") -> dict[Key, Row]:
 
 
 def change(db: psycopg.Connection, task_id: int, title: str, user_id: str | None = "alice", table: str = "task") -> None:
-    """Give a task another title, as either backend does."""
+    """Change the title of a task, in the way that both backends do it."""
     update = "UPDATE {} SET title = %s, updated_at = greatest(now(), updated_at) WHERE user_id = %s AND id = %s"
     db.execute(sql.SQL(update).format(sql.Identifier(table)), [title, user_id, task_id])
 
@@ -277,7 +277,7 @@ def test_ids_never_move_back(url: str, db: psycopg.Connection, client: Users) ->
 
 
 def test_times_with_a_zone_are_kept(url: str, db: psycopg.Connection, client: Users) -> None:
-    """Newer SQLModel creates such columns."""
+    """Newer versions of SQLModel create columns of this type."""
     db.execute("ALTER TABLE task ALTER created_at TYPE timestamptz, ALTER updated_at TYPE timestamptz")
     add(db, {"created_at": "2025-07-01 12:00+02", "updated_at": "2025-07-01 12:00-02"})
     run(url)
@@ -335,7 +335,7 @@ def test_a_change_that_is_under_way_here_is_not_overwritten(url: str, db: psycop
 
 
 def test_nothing_is_lost_and_nothing_of_ours_is_overwritten(url: str, db: psycopg.Connection) -> None:
-    """Both backends serve, people mend and spoil rows by hand, and the import runs now and then."""
+    """Both backends run, people fix and break rows by hand, and the import runs from time to time."""
     dice = random.Random(7)
     db.execute(LOOSE)
     rows = [TASK] * 60 + [row for refused in REFUSED.values() for row in refused if "id" not in row]

@@ -26,7 +26,7 @@ def test_it_works(empty_database: str) -> None:
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The empty folder that migrate() reads instead of `sql/migrations/`."""
+    """Make migrate() read an empty folder instead of `sql/migrations/`. Return the folder."""
     monkeypatch.setattr(migrations, "SQL", tmp_path)
     (tmp_path / "migrations").mkdir()
     return tmp_path / "migrations"
@@ -34,7 +34,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def with_an_index(folder: Path) -> list[str]:
-    """The names of the service's migrations and of one more, which cannot run in a transaction."""
+    """Add a migration that cannot run in a transaction to the service's migrations. Return the names of all."""
     shutil.copytree(SQL / "migrations", folder, dirs_exist_ok=True)
     index = "CREATE INDEX CONCURRENTLY tasks_title ON tasks (user_id, title)"
     (folder / "9001_index.sql").write_text(f"-- No transaction\n{index};\nCOMMENT ON INDEX tasks_title IS 'x';\n")
@@ -56,7 +56,7 @@ def test_sixteen_at_once_behind_a_pooler_apply_each_file_once(empty_database: st
 
 @pytest.mark.parametrize("head", ["", "-- No transaction\n"], ids=["transaction", "no transaction"])
 def test_statements_run_one_by_one(head: str, empty_database: str, folder: Path) -> None:
-    """`current_query()` is the text that the server received in one message."""
+    """`current_query()` returns the text that the server received in one message."""
     texts = [
         r"""SELECT 'a;b', 'it''s;', '', E'\';', e'\\', E''';\'', date'2026-11-26', 'c:\'""",
         'SELECT 1 AS "x;""y;", 2 AS cost$',

@@ -1,4 +1,4 @@
-"""The limits of the connection pool, and connections that outlive a migration or a hanging server."""
+"""The limits of the connection pool, statement deadlines, and connections that stay usable after a schema change."""
 
 import os
 import uuid
@@ -87,7 +87,7 @@ def test_users_whose_statements_time_out_share_a_quarter_of_the_connections(pool
             use(pool, "slow-2")
         use(pool, "alice").close()
     pool.fetch_row(Statement(b"SELECT 1", []), {"user_id": "slow-2"}, may_block=False)
-    assert set(pool.slow_users) == {"slow-0", "slow-1", "slow-3"}  # a user whose statement succeeds is no longer slow
+    assert set(pool.slow_users) == {"slow-0", "slow-1", "slow-3"}  # slow-2 is no longer slow, because its statement succeeded
 
 
 def test_the_deadline_is_short_while_a_quarter_of_the_connections_are_stuck(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

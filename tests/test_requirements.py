@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "todo_api"
 
 
 def test_every_install_is_the_same() -> None:
-    """Each package is pinned, and so is whatever it brings along."""
+    """Each package is pinned, and so are its dependencies."""
     lines = REQUIREMENTS.read_text().splitlines()
     pinned = {
         canonicalize_name(each.name): each for each in map(Requirement, filter(None, (line.partition("#")[0] for line in lines)))

@@ -1,4 +1,4 @@
-"""The files of `sql/`: in psql, and in the eyes of the planner."""
+"""The files of `sql/`: they run in psql, and their query plans are efficient."""
 
 import json
 import re
@@ -66,7 +66,7 @@ def test_the_lists_filter_and_answer_alike(file: Path) -> None:
 
 
 def plan(sql: psycopg.Connection, file: Path, values: dict[str, str]) -> list[dict[str, Any]]:
-    """All nodes of the plan."""
+    """Return all nodes of the statement's query plan."""
     sql.execute(SETTINGS)
     row = execute(sql, file, values, b"EXPLAIN (FORMAT json) ").fetchone()
     assert row
@@ -79,7 +79,7 @@ def plan(sql: psycopg.Connection, file: Path, values: dict[str, str]) -> list[di
 
 @pytest.fixture(scope="session")
 def crowded(database_url: str) -> str:
-    """100,000 tasks of 1,000 users."""
+    """Insert 100,000 tasks of 1,000 users. Return the database's URL."""
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("INSERT INTO tasks (user_id, title) SELECT 'crowd-' || n % 1000, n FROM generate_series(1, 100000) AS n")
         conn.execute("VACUUM ANALYZE tasks")

@@ -1,4 +1,4 @@
-"""openapi.json and the service agree, and users can read what is wrong."""
+"""The service agrees with openapi.json, and its error messages are readable."""
 
 import json
 import re
@@ -161,7 +161,7 @@ def test_users_can_read_what_is_wrong_in_a_header(alice: Client) -> None:
 
 
 def assert_shape(answer: Response, location: list[str]) -> None:
-    """Each problem has its parts, a keyword as its type, and no word that only those who know JSON Schema understand."""
+    """Assert that each problem has the right fields, a keyword as its type, and a message without JSON Schema jargon."""
     for problem in answer.json["detail"]:
         assert problem.keys() == {"loc", "msg", "type"}
         assert problem["loc"][:1] == location
@@ -222,7 +222,7 @@ def test_forms_begin_with_the_user() -> None:
 
 @pytest.fixture
 def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str) -> Iterator[Client]:
-    """A service whose document has one more operation; its view returns what a statement would get."""
+    """Run a service with an additional operation. Its view returns the values that a statement would get."""
     number = {"type": ["integer", "null"], "minimum": 1}
     operation = {
         "operationId": "made_up",
