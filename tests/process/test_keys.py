@@ -1,4 +1,4 @@
-"""Published keys: if one worker has fetched them, all workers know them."""
+"""Published keys: once one worker has fetched them, all workers know them."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ KEY = Key("EdDSA", "published")
 
 
 def statuses(service: Service, server: KeyServer, requests: int = 30) -> set[int]:
-    """Send that many requests, each from another user on a new connection; return the different statuses."""
+    """Send that many requests, each from another user on a new connection. Return the set of statuses."""
 
     def status() -> int:
         client = Client(service.send, str(uuid.uuid4()))

@@ -1,4 +1,4 @@
-"""A database that stops, restarts or is slow: requests get 503 meanwhile, and the service needs no restart."""
+"""A database that stops, restarts or is slow: requests get a 503 in that time, and the service needs no restart."""
 
 import signal
 import uuid
@@ -29,7 +29,7 @@ def test_an_outage_is_503_for_every_operation_and_ends_without_a_restart(postgre
         assert alice.call("GET", headers={"Authorization": ""}).status == 401
         assert all(is_unavailable(each.result()) for each in pending)
         begins = service.logs("database unavailable")
-        assert 1 <= len(begins) <= 2  # one for each worker that noticed
+        assert 1 <= len(begins) <= 2  # one for each worker that had a failed request
         assert {record["level"] for record in begins} == {"WARNING"}
         assert all(str(postgres.socket) in record["host"] and "failed" in record["cause"] for record in begins)
         postgres.start()

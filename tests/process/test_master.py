@@ -1,4 +1,4 @@
-"""gunicorn's master: checks of the configuration, reloads with `.env`, a second master, and the folder of the metrics."""
+"""gunicorn's master: --check-config, reloads with `.env`, a second master, and the metrics folder."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def test_a_check_of_the_configuration_does_not_migrate(empty_database: str, opti
 
 @pytest.fixture
 def reloadable(database_url: str, tmp_path: Path) -> Iterator[tuple[Service, Path]]:
-    """A service that takes three of its settings from a `.env`, and that file."""
+    """Start a service that reads three of its settings from a `.env` file. Yield both."""
     release = next_release(tmp_path / "release")
     env_file = release / ".env"
     service = Service(database_url, release=release)
@@ -37,7 +37,7 @@ def reloadable(database_url: str, tmp_path: Path) -> Iterator[tuple[Service, Pat
 
 
 def reload(service: Service) -> None:
-    """Send SIGHUP and wait until all workers are new."""
+    """Send SIGHUP and wait until all workers are replaced."""
     before = set(both_workers(service))
     service.process.send_signal(signal.SIGHUP)
     wait_until(lambda: before.isdisjoint(service.workers()) and service.workers(), "the old workers are gone")
@@ -92,7 +92,7 @@ def test_a_second_master_has_its_own_metrics_folder_and_the_current_env_file(dat
     release, temporary = next_release(tmp_path / "release"), tmp_path / "tmp"
     temporary.mkdir()
     service = Service(database_url, release=release, METRICS="true", TMPDIR=str(temporary))
-    service.command[:3] = [str(Path(sys.executable).with_name("gunicorn"))]  # SIGUSR2 cannot repeat `python -m gunicorn`
+    service.command[:3] = [str(Path(sys.executable).with_name("gunicorn"))]  # SIGUSR2 does not work with `python -m gunicorn`
     del service.env["WEB_CONCURRENCY"]
     (release / ".env").write_text("WEB_CONCURRENCY=2\n")
     with service:
