@@ -13,7 +13,7 @@ from tests.support.browser import browser_command, pictures
 from tests.support.client import token
 from tests.support.server import Service
 
-MAX_HEIGHT = 3000  # pixels of an open operation; with each error on its own it was 4,060
+MAX_HEIGHT = 3000  # pixels of an open operation; it was 4,060 when each error had its own entry
 
 
 def test_a_person_creates_lists_toggles_and_deletes_a_task(database_url: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""openapi.json as the tools of a frontend read it."""
+"""openapi.json is valid, and a frontend's tools can use it."""
 
 import json
 import os
@@ -17,7 +17,7 @@ MODULES = HERE / "node_modules"
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """Node.js; skips where it or a package is missing, unless REQUIRE_NODE is set."""
+    """Return the path of Node.js. If it or a package is missing, skip, or fail if REQUIRE_NODE is set."""
     node = shutil.which("node")
     if node and (MODULES / "openapi-typescript").is_dir():
         return node
