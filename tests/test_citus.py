@@ -185,7 +185,7 @@ def test_a_migration_that_citus_refuses_is_noticed(text: str, fault: str, databa
 @pytest.mark.parametrize(
     ("catalog", "mode"), [("", "force_generic_plan"), ("CREATE TABLE pg_dist_partition ()", "auto")], ids=["PostgreSQL", "Citus"]
 )
-def test_a_connection_to_citus_leaves_it_to_plan_for_each_value(catalog: str, mode: str, empty_database: str) -> None:
+def test_generic_plans_are_forced_except_on_citus(catalog: str, mode: str, empty_database: str) -> None:
     with psycopg.connect(empty_database) as conn:
         conn.execute(catalog)
         conn.execute(SETTINGS)

@@ -38,7 +38,7 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def test_each_module_imports_what_it_may() -> None:
+def test_each_module_imports_only_what_is_listed() -> None:
     graph = {path.stem: imported(path) for path in PACKAGE.glob("*.py")}
     assert {name: parts for name, parts in graph.items() if parts} == ALLOWED
 

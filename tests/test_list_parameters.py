@@ -78,7 +78,7 @@ PARAMETERS = st.fixed_dictionaries(
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parameters=PARAMETERS, place=st.integers(0, 400))
-def test_a_list_is_what_the_reference_says(rich: Client, parameters: dict[str, Any], place: int) -> None:
+def test_a_list_equals_that_of_the_reference(rich: Client, parameters: dict[str, Any], place: int) -> None:
     tasks = rich.list()
     if parameters.get("sort", "created").startswith("created") and place < 300:
         parameters = {**parameters, "after": tasks[place]["id"]}
@@ -94,7 +94,7 @@ def test_a_list_is_what_the_reference_says(rich: Client, parameters: dict[str, A
     ("sort", "order", "status", "limit"),
     list(itertools.product(["created_at", "updated_at", "title"], ["asc", "desc"], ["all", "pending"], [1, 7, 100, 300])),
 )
-def test_walking_the_links_meets_every_task_once(rich: Client, sort: str, order: str, status: str, limit: int) -> None:
+def test_following_the_links_returns_every_task_once(rich: Client, sort: str, order: str, status: str, limit: int) -> None:
     parameters = {"sort": sort, "order": order, "status": status}
     expected = reference(rich.list(), parameters)
     pages = walk(rich, {**parameters, "limit": limit, "mine": "kept & sent"})
@@ -121,7 +121,7 @@ def next_path(answer: Response) -> str:
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_nothing_is_lost_or_repeated_when_tasks_come_and_go_between_pages(alice: Client, order: str) -> None:
+def test_creates_and_deletes_between_pages_lose_and_repeat_no_task(alice: Client, order: str) -> None:
     chance = random.Random(7)
     stay = [alice.create(f"stays {n}")["id"] for n in range(30)]
     go = [alice.create(f"goes {n}")["id"] for n in range(30)]

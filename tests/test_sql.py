@@ -59,7 +59,7 @@ def test_a_statement_names_its_columns(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", sorted(SQL.glob("list_tasks_*.sql")), ids=lambda file: file.stem)
-def test_the_lists_filter_and_answer_alike(file: Path) -> None:
+def test_all_list_statements_have_the_same_filters_and_results(file: Path) -> None:
     shared = r"      AND \(:'status'.*\n      AND \((?:\n.*)+?\n      \)\n|    OFFSET(?:.*\n)+"
     assert re.findall(shared, file.read_text()) == re.findall(shared, (SQL / "list_tasks.sql").read_text())
     assert len(re.findall(shared, file.read_text())) == 2
@@ -97,7 +97,7 @@ def test_a_plan_reads_one_range_of_the_key_and_sorts_nothing(file: Path, sql: ps
             assert "user_id" in node.get("Index Cond", "") or node["Node Type"] == "Bitmap Heap Scan", node
 
 
-def test_the_databases_log_can_name_the_file() -> None:
+def test_a_statement_contains_the_name_of_its_file() -> None:
     assert statement(SQL / "get_task.sql").text.startswith(b"SELECT /* get_task */ ")
     assert b"--" not in statement(SQL / "get_task.sql").text
 

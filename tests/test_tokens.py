@@ -394,7 +394,7 @@ def test_processes_share_the_fetched_keys(server: KeyServer, monkeypatch: pytest
     assert (len(store.keys), store.fetched > 0) == (len(KEYS), True)
 
 
-def test_processes_share_that_a_key_was_withdrawn(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_withdrawn_key_is_dropped_in_all_processes(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     store = jwks.KeyStore(server.jwks_url)
     assert store.find("kid-EdDSA", "EdDSA")
     server.keys.remove(KEYS["EdDSA"])

@@ -189,7 +189,7 @@ def test_a_body_that_is_not_json_is_explained(alice: Client, body: bytes, detail
     assert (answer.status, answer.json) == (400, {"detail": detail})
 
 
-def test_the_examples_of_errors_are_real(alice: Client, bob: Client) -> None:
+def test_the_examples_of_errors_equal_real_responses(alice: Client, bob: Client) -> None:
     task = alice.create()["id"]
     answers = [
         alice.call("POST", body=b"{"),
@@ -212,7 +212,7 @@ def test_the_examples_of_errors_are_real(alice: Client, bob: Client) -> None:
     assert answers[-1].json == responses["Unavailable"]["example"]
 
 
-def test_forms_begin_with_the_user() -> None:
+def test_user_id_is_the_first_parameter() -> None:
     for path, operations in DOC["paths"].items():
         for operation in operations.values():
             if "{user_id}" in path:
@@ -268,7 +268,7 @@ def test_a_whole_float_becomes_an_integer(made_up: Client, body: bytes, n: int |
 
 
 @pytest.mark.parametrize("body", [b'{"n": 1.5}', b'{"n": 1e400}', b'{"n": 0.0}', b'{"n": "1"}', b'{"n": true}'])
-def test_what_is_no_integer_is_explained(made_up: Client, body: bytes) -> None:
+def test_a_value_that_is_not_an_integer_is_explained(made_up: Client, body: bytes) -> None:
     answer = made_up.call("POST", "made-up?status=done", body, headers={"X-Reason": "x"})
     assert (answer.status, answer.json["error"]) == (422, "n: must be a whole number from 1")
 

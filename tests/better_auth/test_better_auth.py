@@ -128,7 +128,7 @@ def test_users_manage_their_own_tasks(auth: BetterAuth, alice: Client, bob: Clie
     manage_a_task(bob)
 
 
-def test_users_reach_nothing_of_each_other(alice: Client, bob: Client) -> None:
+def test_users_cannot_access_each_others_tasks(alice: Client, bob: Client) -> None:
     task = alice.create()
     assert bob.list() == []
     for method, path in [*ON_A_TASK, ("GET", ""), ("POST", "")]:
@@ -151,7 +151,7 @@ def test_a_tampered_token_is_refused(alice: Client, bob: Client) -> None:
     assert alice.list() == bob.list() == []
 
 
-def test_the_cookies_of_a_session_are_no_tokens(auth: BetterAuth, service: Service) -> None:
+def test_session_cookies_are_not_accepted_as_tokens(auth: BetterAuth, service: Service) -> None:
     user = auth.sign_up()
     alice = auth.client(service, user)
     session = user.cookies["better-auth.session_data"]
@@ -162,7 +162,7 @@ def test_the_cookies_of_a_session_are_no_tokens(auth: BetterAuth, service: Servi
         assert show(alice, value).status == 401
 
 
-def test_a_session_cookie_signed_with_the_secret_is_no_token(node: str, database_url: str) -> None:
+def test_a_session_cookie_signed_with_the_secret_is_not_accepted_as_a_token(node: str, database_url: str) -> None:
     with BetterAuth(node, COOKIE_KEY="secret") as auth, auth.service(database_url) as service:
         user = auth.sign_up()
         session = user.cookies["better-auth.session_data"]

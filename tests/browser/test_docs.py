@@ -41,6 +41,6 @@ def test_a_person_creates_lists_toggles_and_deletes_a_task(database_url: str, tm
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/docs/", "/docs/swagger-ui.css"])
-def test_there_is_no_such_page_without_debug(app: Flask, path: str) -> None:
+def test_there_is_no_docs_page_without_debug(app: Flask, path: str) -> None:
     response = app.test_client().get(path)
     assert (response.status_code, response.json) == (404, {"detail": "Not Found"})

@@ -31,7 +31,7 @@ def test_it_is_an_openapi_3_1_document() -> None:
     validate(document, cls=OpenAPIV31SpecValidator)
 
 
-def test_a_frontend_in_typescript_compiles_with_the_types_made_of_it(node: str, tmp_path: Path) -> None:
+def test_a_typescript_frontend_compiles_with_the_generated_types(node: str, tmp_path: Path) -> None:
     shutil.copy(HERE / "client.ts", tmp_path)
     (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "node_modules").symlink_to(MODULES)

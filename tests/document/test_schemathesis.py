@@ -53,7 +53,7 @@ def tasks(database_url: str) -> int:
         return int(count)
 
 
-def test_the_owner_gets_what_the_document_says(service: Service, empty_database: str, tmp_path: Path) -> None:
+def test_responses_to_the_owner_match_the_document(service: Service, empty_database: str, tmp_path: Path) -> None:
     users = [{"name": name, "fixedHeaders": [{"name": "Authorization", "value": bearer(name)}]} for name in ("alice", "bob")]
     (tmp_path / "users.json").write_text(json.dumps({"auth": users}))
     run(service, tmp_path, settings=HERE / "schemathesis.toml")

@@ -56,7 +56,7 @@ def test_it_works(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
     ids=["at once", "under load"],
 )
-def test_a_wrong_answer_ends_it(
+def test_a_wrong_response_ends_the_benchmark(
     results: Path, monkeypatch: pytest.MonkeyPatch, truth: bytes, lie: bytes, patience: int, complaint: str
 ) -> None:
     (results / "liar.py").write_text(LIAR.format(truth=truth, lie=lie, patience=patience))

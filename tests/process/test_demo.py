@@ -270,7 +270,7 @@ def test_on_a_terminal_it_prints_readable_lines(clone: Path) -> None:
     wait_until(lambda: not processes(clone, data_of_root(clone)), "all processes end")
 
 
-def test_a_second_one_says_where_the_first_runs_and_how_to_stop_it(clone: Path) -> None:
+def test_a_second_demo_says_where_the_first_runs_and_how_to_stop_it(clone: Path) -> None:
     with Demo(clone) as demo:
         for other in (Demo(clone, demo.port), Demo(clone)):
             line = one_line(other.run("run"))

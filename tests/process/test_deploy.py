@@ -76,7 +76,7 @@ def image() -> Iterator[Image]:
         yield Image(Path(folder), str(python))
 
 
-def test_the_image_serves_as_nobody_and_knows_its_health(image: Image, database_url: str) -> None:
+def test_the_image_serves_as_nobody_and_its_health_check_works(image: Image, database_url: str) -> None:
     service = Service(database_url)
     service.command = image.command("CMD")
     required = {name: service.env[name] for name in ("BETTER_AUTH_SECRET", "NEON_DATABASE_URL", "BETTER_AUTH_URL")}
@@ -186,7 +186,7 @@ def test_systemd_understands_the_backup(tmp_path: Path) -> None:
     assert (done.returncode, [line for line in done.stderr.splitlines() if "todo_api" in line]) == (0, [])
 
 
-def test_a_restart_behind_systemds_socket_refuses_nobody(database_url: str, tmp_path: Path) -> None:
+def test_a_restart_behind_systemds_socket_refuses_no_request(database_url: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(30)
@@ -251,7 +251,7 @@ TIMEOUTS = re.findall(r"^\| [^|]+ \| (\d+) \| `([^`]+)`: `(\w+)`", (ROOT / "docs
 
 
 @pytest.mark.parametrize(("seconds", "file", "name"), TIMEOUTS, ids=lambda value: value)
-def test_each_timeout_of_the_table_is_the_one_that_is_set(seconds: str, file: str, name: str) -> None:
+def test_each_timeout_in_the_table_equals_the_configured_one(seconds: str, file: str, name: str) -> None:
     assert len(TIMEOUTS) > 20
     text = (ROOT / file).read_text()
     assert re.search(rf"\b{name}\b[^\n;]*?\b{seconds}s?\b", text), f"{name} is not {seconds} in {file}"

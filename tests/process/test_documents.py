@@ -75,7 +75,7 @@ def test_each_skipped_block_is_in_a_document() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_the_files_that_it_names_exist(document: Path) -> None:
+def test_the_files_that_a_document_names_exist(document: Path) -> None:
     text = document.read_text()
     named = re.findall(r"\]\(([\w./-]+)\)", text) + re.findall(r"`((?:deploy|dev|docs|sql|tests|todo_api)/[\w./-]+)`", text)
     places = [(document.parent / name, ROOT / name) for name in named if "NNNN" not in name]

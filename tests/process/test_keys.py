@@ -47,7 +47,7 @@ def test_all_workers_accept_known_keys_while_the_auth_server_is_down(database_ur
             assert server.fetches == 1
 
 
-def test_without_any_answer_of_the_auth_server_tokens_with_a_key_are_unavailable(database_url: str) -> None:
+def test_tokens_with_a_key_get_a_503_if_the_auth_server_never_responded(database_url: str) -> None:
     with KeyServer(KEY) as server:
         pass
     with Service(database_url, BETTER_AUTH_URL=server.origin) as service:

@@ -75,7 +75,7 @@ def test_a_reload_uses_a_changed_env_file(reloadable: tuple[Service, Path]) -> N
 
 
 @pytest.mark.parametrize("content", [b"X=\xff\n", b"X=a\0b\n"])
-def test_an_unreadable_env_file_at_the_start_is_one_line(database_url: str, tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_env_file_is_reported_in_one_line_at_the_start(database_url: str, tmp_path: Path, content: bytes) -> None:
     release = next_release(tmp_path)
     (release / ".env").write_bytes(content)
     service = Service(database_url, release=release)
@@ -134,6 +134,6 @@ def test_a_worker_starts_after_the_metrics_folder_was_removed(database_url: str,
         assert {record["level"] for record in service.logs()} == {"INFO"}
 
 
-def test_a_metrics_folder_that_does_not_exist_is_one_line(database_url: str, tmp_path: Path) -> None:
+def test_a_missing_metrics_folder_is_reported_in_one_line(database_url: str, tmp_path: Path) -> None:
     done = run_to_end(database_url, METRICS="true", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "nowhere"))
     assert "PROMETHEUS_MULTIPROC_DIR must be an existing folder" in only_line(done)

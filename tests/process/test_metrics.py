@@ -70,7 +70,7 @@ def test_it_works(service: Service) -> None:
     assert "todo_api_jwks_age_seconds" not in found
 
 
-def test_counts_are_exact_over_both_workers_and_outlive_one_that_is_killed(service: Service) -> None:
+def test_counts_include_both_workers_and_survive_a_killed_worker(service: Service) -> None:
     alice = service.client(f"alice-{uuid.uuid4()}")
     name, asked = requests(LIST, "GET", 200), 0
     while not asked or len(counters(service)) < 2:  # until both workers have counted a request, perhaps only to /health
@@ -90,7 +90,7 @@ def test_counts_are_exact_over_both_workers_and_outlive_one_that_is_killed(servi
     assert scraped(service)[name] == asked + 200
 
 
-def test_the_pool_shows_who_has_a_connection_and_forgets_a_dead_worker(
+def test_connections_in_use_are_counted_and_those_of_a_dead_worker_removed(
     service: Service, database_url: str, sql: psycopg.Connection
 ) -> None:
     alice = service.client(f"alice-{uuid.uuid4()}")
@@ -142,7 +142,7 @@ def test_refusals_are_counted_by_their_reason(service: Service) -> None:
     }
 
 
-def test_no_client_makes_up_a_label(service: Service) -> None:
+def test_clients_cannot_create_labels(service: Service) -> None:
     alice = service.client("hunter2")
     alice.call("GET", "hunter2")
     for method, path in (("GET", "/hunter2"), ("HUNTER", "/health"), ("GET", "/health?hunter2"), ("HUNTER", "/hunter2")):
@@ -154,7 +154,7 @@ def test_no_client_makes_up_a_label(service: Service) -> None:
     assert "hunter" not in " ".join(found).lower()
 
 
-def test_what_was_counted_is_removed_at_the_end(service: Service, database_url: str, tmp_path: Path) -> None:
+def test_the_metrics_folder_is_removed_at_the_end(service: Service, database_url: str, tmp_path: Path) -> None:
     assert scraped(service)
     assert counters(service)
     victim, _ = both_workers(service)
@@ -181,7 +181,7 @@ def test_keys_of_the_auth_server_and_their_age_are_shown(database_url: str, tmp_
     assert 0 <= found["todo_api_jwks_age_seconds"] < 60
 
 
-def test_no_response_depends_on_being_counted(service: Service, tmp_path: Path) -> None:
+def test_requests_succeed_even_if_they_cannot_be_counted(service: Service, tmp_path: Path) -> None:
     alice = service.client(f"alice-{uuid.uuid4()}")
     (folder,) = tmp_path.glob("todo_metrics_*")
     shutil.rmtree(folder)
@@ -206,7 +206,7 @@ def test_empty_files_of_dead_processes_are_removed(service: Service, tmp_path: P
 
 
 @pytest.mark.parametrize(("value", "imported"), [("", "False"), ("true", "True")])
-def test_its_library_is_imported_where_it_is_needed(database_url: str, value: str, imported: str) -> None:
+def test_prometheus_client_is_imported_only_with_metrics(database_url: str, value: str, imported: str) -> None:
     env = Service(database_url, METRICS=value).env
     command = [sys.executable, "-c", "import sys, wsgi; print('prometheus_client' in sys.modules)"]
     assert subprocess.check_output(command, cwd=ROOT, env=env, text=True).strip() == imported

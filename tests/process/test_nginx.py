@@ -151,7 +151,7 @@ PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Hea
         ("POST", "", b"[" + b" " * (LIMIT - 2) + b"]", {}, 422),
     ],
 )
-def test_answers_are_those_of_the_service(
+def test_responses_equal_those_of_the_service(
     nginx: Nginx, upstream: Service, method: str, path: str, body: Any, headers: dict[str, str], status: int
 ) -> None:
     ours, theirs = (on_page(each.client(f"carol-{method}-{status}")) for each in (nginx, upstream))
@@ -201,7 +201,7 @@ def test_a_body_over_the_limit_is_413(carol: Client) -> None:
         ("POST / HTTP/1.1", "x\r\nTransfer-Encoding: gzip", 501),
     ],
 )
-def test_what_nginx_itself_refuses_is_json_too(nginx: Nginx, request_line: str, header: str, status: int) -> None:
+def test_errors_of_nginx_itself_are_json(nginx: Nginx, request_line: str, header: str, status: int) -> None:
     (answer,) = raw(nginx.port, f"{request_line}\r\nHost: x\r\nConnection: close\r\nX-Header: {header}\r\n\r\n".encode())
     head, _, body = answer.partition(b"\r\n\r\n")
     assert int(head[:3]) == status
@@ -222,7 +222,7 @@ def test_a_flood_with_one_token_is_429_until_it_ends(fresh_nginx: Nginx) -> None
     wait_until(lambda: alice.call("GET").status == 200, "alice is served again")
 
 
-def test_only_pages_of_the_allowed_origin_can_read_an_answer_of_nginx(carol: Client) -> None:
+def test_only_pages_of_the_allowed_origin_can_read_a_response_of_nginx(carol: Client) -> None:
     for origin in (OTHER_PAGE, f"{PAGE}.example.org", "null", ""):
         answer = carol.call("POST", body=b" " * (LIMIT + 1), headers={"Origin": origin})
         assert answer.status == 413

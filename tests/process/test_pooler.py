@@ -137,18 +137,18 @@ def pooler(empty_database: str) -> Iterator[PgBouncer]:
         yield pooler
 
 
-def test_2000_requests_through_it_find_what_a_model_says(pooler: PgBouncer, empty_database: str) -> None:
+def test_2000_requests_through_pgbouncer_match_a_model(pooler: PgBouncer, empty_database: str) -> None:
     with Service(pooler.url()) as service:
         assert differences(service, empty_database, 2000) == []
 
 
 @pytest.mark.parametrize("prepare", ["off", "on"])
-def test_requests_on_direct_connections_find_what_a_model_says(empty_database: str, prepare: str) -> None:
+def test_requests_on_direct_connections_match_a_model(empty_database: str, prepare: str) -> None:
     with Service(empty_database, DB_PREPARE=prepare) as service:
         assert differences(service, empty_database, 500) == []
 
 
-def test_it_is_noticed_and_no_statement_is_prepared_there(pooler: PgBouncer) -> None:
+def test_pgbouncer_is_detected_and_no_statement_is_prepared(pooler: PgBouncer) -> None:
     before = pooler.on_each_server("SELECT pg_backend_pid()")
     with Service(pooler.url()) as service:
         (record,) = service.logs("todo_api starts")
@@ -201,7 +201,7 @@ def test_times_are_utc_although_the_database_has_another_zone(
             assert all(task[time].endswith("+00:00") for task in tasks for time in ("created_at", "updated_at")), tasks
 
 
-def test_a_database_that_is_down_behind_it_is_503_until_it_is_back(postgres: Postgres) -> None:
+def test_a_database_that_is_down_behind_pgbouncer_is_503_until_it_is_back(postgres: Postgres) -> None:
     with PgBouncer(postgres.create("todo")) as pooler, Service(pooler.url()) as service, ThreadPoolExecutor(6) as threads:
         alice = service.client("alice")
         task_id, workers = alice.create()["id"], both_workers(service)

@@ -169,7 +169,7 @@ def test_a_start_that_waits_can_be_stopped(empty_database: str, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_imported_that_is_made_for_tests_or_terminals(database_url: str) -> None:
+def test_no_module_for_tests_or_terminals_is_imported(database_url: str) -> None:
     """Such modules use memory, and make system calls for which systemd's filter in `deploy/` kills a service."""
     command = [
         sys.executable,

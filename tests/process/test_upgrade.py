@@ -95,7 +95,7 @@ def stage(empty_database: str) -> Iterator[Stage]:
         "CREATE INDEX ON tasks (user_id, title)",
     ],
 )
-def test_a_migration_behind_a_long_transaction_lets_requests_pass(
+def test_a_migration_that_waits_for_a_long_transaction_blocks_no_requests(
     migration: str, stage: Stage, empty_database: str, tmp_path: Path
 ) -> None:
     starting = stage.start(Service(empty_database, release=next_release(tmp_path, migration)))
@@ -108,7 +108,7 @@ def test_a_migration_behind_a_long_transaction_lets_requests_pass(
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["the server goes on", "the server stops too"])
-def test_an_index_whose_making_was_killed_is_made_at_the_next_start(
+def test_an_interrupted_index_build_is_repeated_at_the_next_start(
     crash: bool, stage: Stage, empty_database: str, tmp_path: Path
 ) -> None:
     sql, state = stage.sql, "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('tasks_title')"
