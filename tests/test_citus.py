@@ -290,7 +290,7 @@ CREATE INDEX CONCURRENTLY tasks_title ON tasks (user_id, title);
 
 
 def test_migrations_run_on_a_distributed_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The first migration runs before the distribution, all others after it. Only the coordinator can apply migrations."""
+    """The first migration runs before the distribution, all others after it. Only the coordinator can and must migrate."""
     monkeypatch.setattr(migrations, "SQL", tmp_path)
     (tmp_path / "migrations").mkdir()
     with cluster() as (coordinator, worker, *_):
