@@ -1,1 +1,1 @@
-"""How fast the service is beside others, and how its statements grow with the data. Needs Linux, for /proc."""
+"""Benchmarks: the service compared with others, and the cost of its SQL statements as the table grows. Linux only (/proc)."""

@@ -1,12 +1,12 @@
 """`make bench` compares this service with a bare WSGI callable and two FastAPI peers.
 
-All servers run at the same time, with two processes each, on one PostgreSQL and one table. Only one of them gets requests at a
-time, in rounds whose order rotates, so that a disturbance of the machine affects all. The table is filled again before each
-measurement.
+All servers run at the same time, with two processes each, on one PostgreSQL and one table. Only one server gets requests at a
+time. The order rotates in each round, so that other load on the machine affects all servers. The table is filled again before
+each measurement.
 
 Environment variables:
     ROUNDS, SECONDS, WORKLOADS, SERVERS, CONNECTIONS: what to measure, and for how long.
-    LATENCY_MS: the time of a round trip to the database, in milliseconds.
+    LATENCY_MS: the round-trip time to the database, in milliseconds.
     BENCH_DATABASE_URL: a PostgreSQL server to use instead of the embedded one.
     RESULTS: the folder for the table and the chart.
 """
@@ -50,7 +50,7 @@ ORDER BY n, md5(u::text)
 
 @contextlib.contextmanager
 def away(url: str, milliseconds: float) -> Iterator[str]:
-    """The URL by which the database is so far away."""
+    """Start a proxy that adds this round-trip time to the database. Yield the URL through the proxy."""
     if not milliseconds:
         yield url
         return
@@ -69,7 +69,7 @@ def away(url: str, milliseconds: float) -> Iterator[str]:
 
 
 def fill(url: str) -> dict[str, list[Any]]:
-    """Put the same tasks into the table again: of each kind of user their name, token and task ids."""
+    """Replace all tasks with the same initial tasks. Return, for each kind of user, the name, token and task ids of each user."""
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("TRUNCATE tasks RESTART IDENTITY")
         conn.execute(FILL, [USERS])
@@ -80,7 +80,7 @@ def fill(url: str) -> dict[str, list[Any]]:
 
 
 def measure(server: Server, job: dict[str, Any]) -> dict[str, float]:
-    """What load.py makes of the job. SystemExit with its last line when an answer was wrong."""
+    """Run load.py with the job and return its result. Raise SystemExit with its last line if it fails, as on a wrong response."""
     command, text = [sys.executable, "-m", "benchmarks.load"], json.dumps({**job, "port": server.port})
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
@@ -90,13 +90,13 @@ def measure(server: Server, job: dict[str, Any]) -> dict[str, float]:
 
 
 def progress(done: int, of: int, what: str) -> None:
-    """A bar on one line of a terminal, and nothing elsewhere."""
+    """Draw a progress bar on one line of stderr if that is a terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K[{'#' * (30 * done // of):30}] {done}/{of} {what}", end="\n" * (done == of), file=sys.stderr, flush=True)
 
 
 def compare(url: str, database_pid: int | None) -> list[report.Row]:
-    """The measurements, those of the first server first."""
+    """Measure all servers. Return the measurements in the order of the servers."""
     names = chosen("SERVERS", SERVERS)
     rounds, seconds = int(os.environ.get("ROUNDS") or 3), float(os.environ.get("SECONDS") or 3)
     rows: list[report.Row] = []
@@ -120,7 +120,7 @@ def compare(url: str, database_pid: int | None) -> list[report.Row]:
 
 
 def chosen(variable: str, known: Iterable[str]) -> list[str]:
-    """The names in an environment variable, comma-separated; by default all that are known."""
+    """Return the names in a comma-separated environment variable, by default all known ones. Raise SystemExit for others."""
     names = (os.environ.get(variable) or ",".join(known)).split(",")
     if unknown := set(names) - set(known):
         raise SystemExit(f"{variable}: unknown {', '.join(sorted(unknown))}; there are {', '.join(known)}")
@@ -128,7 +128,7 @@ def chosen(variable: str, known: Iterable[str]) -> list[str]:
 
 
 def circumstances(url: str, rows: list[report.Row]) -> str:
-    """What the numbers were measured with, and on."""
+    """Return a Markdown list of the machine, versions and settings of the measurements."""
     with psycopg.connect(url) as conn:
         version = conn.execute("SELECT current_setting('server_version'), current_setting('fsync')").fetchone() or ("?", "?")
     pins = [(ROOT / name).read_text().partition("\n\n")[0] for name in ("requirements.txt", "benchmarks/requirements.txt")]
@@ -140,13 +140,13 @@ def circumstances(url: str, rows: list[report.Row]) -> str:
     others = [row["others"] * row["rate"] / 1e6 for row in rows]
     return "\n".join(
         [
-            f"- {os.cpu_count()} cores for servers, database and load, {platform.system()} {platform.machine()}, "
+            f"- {os.cpu_count()} cores for servers, database and load generator, {platform.system()} {platform.machine()}, "
             f"Python {platform.python_version()}, PostgreSQL {version[0]} with fsync {version[1]}, "
             f"{os.environ.get('LATENCY_MS') or 0} ms away",
-            f"- {CONNECTIONS} keep-alive connections, 2 processes each, {1 + max(row['round'] for row in rows)} rounds of "
-            f"{os.environ.get('SECONDS') or 3} s. The numbers are medians. The last column is the median of the ratios in each "
-            "round (least to greatest)",
-            f"- the load itself takes {generator:.0f} µs of CPU per request for every server; other processes on the machine "
+            f"- {CONNECTIONS} keep-alive connections, 2 processes per server, {1 + max(row['round'] for row in rows)} rounds of "
+            f"{os.environ.get('SECONDS') or 3} s. The numbers are medians. The last column is the median of the ratios of all "
+            "rounds (minimum to maximum)",
+            f"- the load generator takes {generator:.0f} µs of CPU per request for every server; other processes on the machine "
             f"(such as the proxy of LATENCY_MS) took {statistics.median(others):.1f} cores, at most {max(others):.1f}",
             f"- MB of memory (PSS): {memory}",
             f"- {', '.join(packages)}",
@@ -166,5 +166,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the servers are stopped
     main()

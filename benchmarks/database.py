@@ -1,4 +1,4 @@
-"""The database of a benchmark."""
+"""The database server and the databases of the benchmarks."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from todo_api.migrations import migrate
 
 @contextlib.contextmanager
 def server(*settings: str) -> Iterator[tuple[str, int | None]]:
-    """BENCH_DATABASE_URL; without it the URL and the process id of an embedded server, durable as PostgreSQL is by default."""
+    """Yield BENCH_DATABASE_URL and None, or start an embedded server with fsync on and yield its URL and process id."""
     if url := os.environ.get("BENCH_DATABASE_URL"):
         yield url, None
         return
@@ -28,7 +28,7 @@ def server(*settings: str) -> Iterator[tuple[str, int | None]]:
 
 @contextlib.contextmanager
 def database(server_url: str) -> Iterator[str]:
-    """The URL of a new database with the schema in it."""
+    """Create a database with the schema and yield its URL. Drop it at the end."""
     with new_database(server_url) as url:
         migrate(url)
         yield url

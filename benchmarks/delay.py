@@ -1,4 +1,7 @@
-"""Puts a database milliseconds away: `python -m benchmarks.delay PORT MILLISECONDS HOST HOST_PORT`, HOST as libpq takes it."""
+"""A TCP proxy that delays the connection to a database: `python -m benchmarks.delay PORT MILLISECONDS HOST HOST_PORT`.
+
+MILLISECONDS is the round-trip time. HOST is a host name or the folder of a Unix socket, as in libpq.
+"""
 
 import asyncio
 import selectors
@@ -10,7 +13,7 @@ async def main(port: int, milliseconds: float, host: str, host_port: int) -> Non
 
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 18):
-            loop.call_later(one_way, writer.write, data)  # and not sleep: what follows is on its way meanwhile
+            loop.call_later(one_way, writer.write, data)  # not sleep, which would also delay the reading of the next data
         loop.call_later(one_way, writer.close)
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -24,6 +27,6 @@ async def main(port: int, milliseconds: float, host: str, host_port: int) -> Non
 
 
 if __name__ == "__main__":
-    # select() waits microseconds, where epoll rounds up to the next millisecond.
+    # select() waits with microsecond precision. epoll rounds up to the next millisecond.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         runner.run(main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], int(sys.argv[4])))

@@ -1,8 +1,8 @@
 """Sends requests to one server over keep-alive connections. A connection sends its next request after each response.
 
-It runs in its own process and uses plain sockets, because it shares the processors with the server: it takes about 60 µs per request.
-wrk takes less, but pip cannot install it, and it does not read the responses. This script ends with a line on stderr at the
-first wrong response.
+It runs in its own process and uses plain sockets to save CPU, because it shares the processors with the server. It takes about
+60 µs per request. wrk takes less, but pip cannot install it, and it does not check the responses. At the first wrong response,
+this script prints a line to stderr and exits.
 
 It reads a job as JSON from stdin and writes the result as JSON to stdout.
 """
@@ -32,7 +32,7 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 @dataclass
 class Request:
-    """The bytes to send, and what a correct response has: the status, and the text `text` exactly `times` times."""
+    """The bytes to send, and how to check the response: it must have this status and contain `text` exactly `times` times."""
 
     raw: bytes
     status: bytes
@@ -44,7 +44,7 @@ class Request:
 
 
 def requests(workload: str, users: dict[str, list[Any]], rng: random.Random) -> Iterator[Request]:
-    """Yield endless requests of random users for random tasks of their own."""
+    """Yield an endless series of requests from random users for their own tasks."""
     doomed = [(user, token, task_id) for user, token, ids in users["doomed"] for task_id in ids]
     rng.shuffle(doomed)
 
@@ -127,12 +127,12 @@ def run(job: dict[str, Any]) -> dict[str, float]:
         connection.send(next(todo))
 
     def until(deadline: float) -> list[float]:
-        """Return the seconds that each response took, up to the deadline."""
+        """Send requests until the deadline. Return the seconds that each response took."""
         seconds = []
         while time.perf_counter() < deadline:
             ready = poll.poll(10)
             if not ready:
-                raise SystemExit("no answer for 10 s")
+                raise SystemExit("no response for 10 s")
             for number, _ in ready:
                 connection = connections[number]
                 if connection.answered():

@@ -1,4 +1,4 @@
-"""The measurements as a Markdown table and as a bar chart."""
+"""Formats the measurements as a Markdown table and as a bar chart."""
 
 import statistics
 from typing import Any
@@ -17,7 +17,7 @@ def median(rows: list[Row], server: str, workload: str, what: str) -> float:
 
 
 def ratios(rows: list[Row], server: str, workload: str) -> list[float]:
-    """Of the requests a second, of the first server to this one, in each round."""
+    """Return for each round the requests per second of the first server divided by those of this server."""
     rates = {(row["server"], row["round"]): row["rate"] for row in rows if row["workload"] == workload}
     rounds = sorted({row["round"] for row in rows})
     return [rates[rows[0]["server"], each] / rates[server, each] for each in rounds]
@@ -40,7 +40,7 @@ def table(rows: list[Row]) -> str:
 
 
 def chart(rows: list[Row]) -> str:
-    """Requests a second, as SVG that can be read on light and on dark pages."""
+    """Return an SVG bar chart of the requests per second that is readable on light and dark pages."""
     servers, workloads = names(rows, "server"), names(rows, "workload")
     most = max(median(rows, server, workload, "rate") for server in servers for workload in workloads)
     parts, y = [], 28

@@ -1,7 +1,11 @@
-"""`make bench-scale`: what the statements of `sql/` cost on 10,000 tasks, on 10,000,000, and on one user's long list.
+"""`make bench-scale` measures the statements of `sql/` on 10,000 tasks, on 10,000,000 tasks, and on one user's long list.
 
-One client runs them as the service does, prepared and in autocommit, for random users. Each user has 100 tasks, which lie as far
-apart as they can: everybody's first, then everybody's second. From the environment: TASKS, BENCH_DATABASE_URL.
+One client runs the statements as the service does (prepared, in autocommit) for random users. Each user has 100 tasks. They are
+stored as far apart as possible: the first task of every user, then the second task of every user, and so on.
+
+Environment variables:
+    TASKS: the number of tasks in the large table, by default 10,000,000.
+    BENCH_DATABASE_URL: a PostgreSQL server to use instead of the embedded one.
 """
 
 import functools
@@ -64,7 +68,7 @@ def run(conn: Connection, name: str, values: dict[str, str]) -> Any:
 
 
 def fill(url: str, tasks: int, users: int) -> None:
-    # Through the indexes and not before they exist: entries that came one by one leave them as full as life does.
+    # Insert while the indexes exist, so that their pages are as full as in production. CREATE INDEX would pack them tighter.
     with psycopg.connect(url, autocommit=True) as conn:
         for first in range(1, tasks + 1, CHUNK):
             progress(first - 1, tasks, "tasks")
@@ -74,12 +78,13 @@ def fill(url: str, tasks: int, users: int) -> None:
 
 
 def calls(tasks: int) -> dict[str, Callable[[], Call]]:
-    """Of each operation a random call."""
+    """Return for each operation a function that returns a random call."""
     users, rng = tasks // EACH, random.Random(1)
 
     def one(name: str, **values: str) -> Call:
         user = rng.randrange(users)
-        task_id = user + 1 + users * rng.randrange(EACH // 2 if "limit" in values else EACH)  # so that a page follows it
+        # With a limit, choose from the first half of the tasks, so that a full page follows the task.
+        task_id = user + 1 + users * rng.randrange(EACH // 2 if "limit" in values else EACH)
         after = {"after": str(task_id)} if "limit" in values else {}
         return name, {
             "user_id": md5(str(user).encode(), usedforsecurity=False).hexdigest(),
@@ -99,13 +104,13 @@ def calls(tasks: int) -> dict[str, Callable[[], Call]]:
 
 
 def processor(conn: Connection) -> float:
-    """Seconds that the connection's server process has run on a processor; 0 on another machine."""
+    """Return the CPU seconds that the connection's server process has used, or 0 if BENCH_DATABASE_URL is set."""
     path = Path(f"/proc/{conn.info.backend_pid}/schedstat")
     return 0 if os.environ.get("BENCH_DATABASE_URL") else int(path.read_text().split()[0]) / 1e9
 
 
 def measure(conn: Connection, call: Callable[[], Call], count: int = CALLS) -> tuple[float, float, float]:
-    """The median and the 99th percentile of a call's milliseconds, and its microseconds on the server's processor."""
+    """Return a call's median and 99th percentile in milliseconds, and its CPU time in the database in microseconds."""
     for _ in range(count // 10):
         run(conn, *call())
     took, before = [], processor(conn)
@@ -119,7 +124,7 @@ def measure(conn: Connection, call: Callable[[], Call], count: int = CALLS) -> t
 
 
 def buffers(conn: Connection, call: Callable[[], Call]) -> float:
-    """How many pages of 8 kB a call touches, the median of 20."""
+    """Return how many 8 kB pages a call touches: the median of 20 calls."""
     counts: list[float] = []
     for _ in range(20):
         name, values = call()
@@ -140,7 +145,7 @@ def growth(server_url: str, sizes: tuple[int, ...]) -> None:
                 places.append(conn.execute(SIZES).fetchone())
                 found.append({name: (*measure(conn, call), buffers(conn, call)) for name, call in calls(tasks).items()})
     few, many = (f"{tasks:,}" for tasks in sizes)
-    print(f"\n| of {few}, of {many} tasks | p50 ms | ratio | p99 ms | database CPU µs | ratio | pages |\n{'|---' * 7}|")
+    print(f"\n| {few} tasks, {many} tasks | p50 ms | ratio | p99 ms | database CPU µs | ratio | pages |\n{'|---' * 7}|")
     for name, a in found[0].items():
         b = found[1][name]
         ratios = [f"{b[each] / a[each]:.2f}" if a[each] else "" for each in (0, 2)]
@@ -154,14 +159,14 @@ def growth(server_url: str, sizes: tuple[int, ...]) -> None:
 
 def fillfactors(server_url: str, tasks: int = 100_000) -> None:
     print(
-        f"\n| fillfactor | HOT updates, of {tasks:,} toggles on {tasks:,} tasks | table, indexes before | after |\n{'|---' * 4}|"
+        f"\n| fillfactor | HOT updates in {tasks:,} toggles on {tasks:,} tasks | table, indexes before | after |\n{'|---' * 4}|"
     )
     for fillfactor in (100, 90, 80):
         with database(server_url) as url, connect(url) as conn:
             conn.execute(f"ALTER TABLE tasks SET (fillfactor = {fillfactor})".encode())
             fill(url, tasks, tasks // EACH)
             before = conn.execute(SIZES).fetchone()
-            conn.execute("SET synchronous_commit = off")  # the share is the same, and comes sooner
+            conn.execute("SET synchronous_commit = off")  # faster, with the same share of HOT updates
             toggle = calls(tasks)["toggle"]
             for _ in range(tasks):
                 run(conn, *toggle())
@@ -172,8 +177,8 @@ def fillfactors(server_url: str, tasks: int = 100_000) -> None:
 
 
 def lists(server_url: str) -> None:
-    """Through the application in this process, whose share is what it uses of the processor beside the database."""
-    print("\n| tasks of one user | kB | database CPU µs | of a task | service CPU µs | of a task |\n|---|---|---|---|---|---|")
+    """Measure lists of different lengths. The service runs in this process, so its CPU time is that of this process."""
+    print("\n| tasks of one user | kB | database CPU µs | per task | service CPU µs | per task |\n|---|---|---|---|---|---|")
     with database(server_url) as url, connect(url) as conn:
         app = create_app(Config.from_env(environment(url)))
         client = app.test_client()
@@ -181,7 +186,7 @@ def lists(server_url: str) -> None:
             conn.execute("TRUNCATE tasks")
             fill(url, tasks, 1)
             user, count = md5(b"0", usedforsecurity=False).hexdigest(), max(20, 200_000 // tasks // 10)
-            *_, own = measure(conn, lambda: ("list_tasks", {"user_id": user}), count)  # noqa: B023  # called before it changes
+            *_, own = measure(conn, lambda: ("list_tasks", {"user_id": user}), count)  # noqa: B023  # called before `user` changes
             path, headers = f"/api/{user}/tasks", {"Authorization": f"Bearer {make_token(user)}"}
             assert len(client.get(path, headers=headers).json or []) == tasks
             since = time.process_time()
@@ -201,5 +206,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started ends
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the server is stopped
     main()

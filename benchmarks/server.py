@@ -1,4 +1,4 @@
-"""The servers that are compared."""
+"""The servers that `make bench` compares."""
 
 import http.client
 import json
@@ -30,19 +30,19 @@ class Answer(NamedTuple):
 
 
 def make_token(user_id: str) -> str:
-    """A token that is valid for a day."""
+    """Return a token that is valid for one day."""
     now = int(time.time())
     return jwt.encode({"sub": user_id, "iat": now, "exp": now + 24 * 60 * 60}, SECRET, "HS256")
 
 
 class Server(ApiServer):
-    """One of SERVERS."""
+    """One of the servers in SERVERS."""
 
     def __init__(self, name: str, database_url: str) -> None:
         super().__init__(database_url)
         self.name = name
         self.command = [word.format(port=self.port) for word in SERVERS[name]]
-        self.children += "uvicorn" in self.command  # it has a helper process beside its workers
+        self.children += "uvicorn" in self.command  # uvicorn has a helper process besides its workers
 
     def call(self, token: str, method: str, path: str, body: Any = None) -> Answer:
         headers = {"Authorization": f"Bearer {token}", "Origin": ORIGIN, "Content-Type": "application/json"}
@@ -53,7 +53,7 @@ class Server(ApiServer):
             return Answer(response.status, response.headers["Access-Control-Allow-Origin"], json.loads(text) if text else None)
 
     def check(self) -> None:
-        """SystemExit unless each operation works and other users are refused."""
+        """Raise SystemExit unless each operation works and other users are refused."""
         alice, bob, tasks = make_token("alice"), make_token("bob"), "/api/alice/tasks"
         task = self.call(alice, "POST", tasks, {"title": 'tïtle "q" ✓', "description": "a\nb"}).body
         one = f"{tasks}/{task['id']}"
@@ -78,6 +78,6 @@ class Server(ApiServer):
                 raise SystemExit(f"wrong answer of {self.name} to {what}: {got}, not {expected}")
 
     def memory(self) -> float:
-        """MB of all its processes, where shared pages count once (PSS)."""
+        """Return the memory of all its processes in MB. Shared pages count once (PSS)."""
         sizes = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in (self.process.pid, *self.workers())]
         return sum(int(size) for text in sizes for size in re.findall(r"^Pss: +(\d+)", text, re.MULTILINE)) / 1024

@@ -1,1 +1,1 @@
-"""Tools for development only: the embedded PostgreSQL, `make run` and `make psql`. Production does not install them."""
+"""Development tools: the embedded PostgreSQL, `make run`, `make token` and `make psql`. Production does not install them."""

@@ -1,7 +1,7 @@
-"""`make run`: the service with an embedded PostgreSQL, a token, and commands to try.
+"""`make run` starts the service with an embedded PostgreSQL, and prints a token and commands to try.
 
-It uses NEON_DATABASE_URL instead if that is set in the environment or in `.env`. The data and the random secret are kept for the
-next run in `.demo/`, which Git ignores.
+If NEON_DATABASE_URL is set in the environment or in `.env`, it uses that database instead. It keeps the data and a random secret
+in `.demo/` for the next run. Git ignores that folder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DEFAULTS = {
     "DEBUG": "true",
     "LOG_LEVEL": "info",
     "ACCESS_LOG": "true",
-    "WEB_CONCURRENCY": "1",  # with one worker, the banner comes after all start records
+    "WEB_CONCURRENCY": "1",  # with one worker, the banner is printed after all start records
 }
 
 BANNER = """
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def data() -> Path:
-    """The folder of the embedded server: in `.demo/`, or for root in /var/lib, because its server runs as another user."""
+    """Return the folder of the embedded server: in `.demo/`, or in /var/lib for root, whose server runs as another user."""
     if os.geteuid() != 0:
         return STATE / "postgres"
     return Path("/var/lib/todo_api") / hashlib.sha256(str(ROOT).encode()).hexdigest()[:16]
@@ -100,7 +100,7 @@ def _port(text: str) -> int:
 
 @contextlib.contextmanager
 def _only_one(port: int) -> Iterator[None]:
-    """Let one demo run in this folder. SystemExit that says where it runs already, or that the port is in use."""
+    """Allow one demo in this folder. Raise SystemExit with its address if one is running, or if the port cannot be used."""
     with (STATE / "running").open("a+") as file:  # locked while the demo runs, even if it is killed with SIGKILL
         file.seek(0)
         earlier = file.read()
@@ -112,7 +112,7 @@ def _only_one(port: int) -> Iterator[None]:
         file.write(f"at http://127.0.0.1:{port}. To stop it, press Ctrl-C in its terminal or type: kill {os.getpid()}")
         file.flush()
         try:
-            _check_port(port, seconds=5 if earlier else 0)  # an earlier demo was killed, and its gunicorn may still be stopping
+            _check_port(port, seconds=5 if earlier else 0)  # the gunicorn of a killed demo may still be stopping
             yield
         finally:
             file.truncate(0)
@@ -140,7 +140,7 @@ def _interrupt(_: int, __: FrameType | None) -> NoReturn:
 
 
 def secret() -> str:
-    """The random secret of this folder, created when it is first needed."""
+    """Return the random secret of this folder. Create it on first use."""
     STATE.mkdir(exist_ok=True)
     path = STATE / "secret"
     path.touch(mode=0o600)
@@ -151,7 +151,7 @@ def secret() -> str:
 
 def _serve(port: int, place: str) -> None:
     command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{port}"]
-    # In a session of its own, so that Ctrl-C only reaches this process, which then stops gunicorn and PostgreSQL in that order.
+    # Use a separate session, so that Ctrl-C only reaches this process. It then stops gunicorn before PostgreSQL.
     gunicorn = subprocess.Popen(command, cwd=ROOT, start_new_session=True, preexec_fn=die_with_parent)
     try:
         while gunicorn.poll() is None and not _healthy(port):
@@ -166,7 +166,7 @@ def _serve(port: int, place: str) -> None:
 
 
 def _banner(base: str, place: str) -> str:
-    page = f"{base}/docs" if os.environ["DEBUG"].lower() in ("true", "1") else "set DEBUG=true to have a page for that"
+    page = f"{base}/docs" if os.environ["DEBUG"].lower() in ("true", "1") else "set DEBUG=true to enable the page /docs"
     origins = os.environ["BETTER_AUTH_URL"].split(",")
     if os.environ["CORS_ALLOW_LOCALHOST"].lower() in ("true", "1"):
         origins = ["http://localhost and http://127.0.0.1, any port", *(each for each in origins if "//localhost:" not in each)]

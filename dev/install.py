@@ -1,6 +1,7 @@
 """Create a virtual environment and install a requirements file into it: `python dev/install.py FOLDER FILE`.
 
-If this fails, one line says what to do. It runs before anything is installed, so it uses the standard library only.
+If this fails, it prints one line that says what to do. It runs before anything is installed, so it only uses the standard
+library.
 """
 
 import importlib
@@ -15,8 +16,8 @@ NETWORK_ERROR = re.compile("connection broken|timed out|temporary failure|failed
 
 
 def main(folder: str, requirements: str) -> None:
-    """Create or update the virtual environment. Raises SystemExit with one line that says what is missing."""
-    for module in ("venv", "ensurepip"):  # Debian has both in a package that is not installed by default
+    """Create or update the virtual environment. Raise SystemExit with one line that says what is missing."""
+    for module in ("venv", "ensurepip"):  # on Debian, both are in a package that is not installed by default
         try:
             importlib.import_module(module)
         except ImportError:
@@ -25,7 +26,7 @@ def main(folder: str, requirements: str) -> None:
     _run([sys.executable, "-m", "venv", folder])
     python = str(Path(folder, "bin", "python"))
     print("Downloading and installing packages ...", flush=True)
-    # pip's progress goes to stdout. Warnings and errors go to stderr, which is shown in one line if pip fails.
+    # pip prints progress to stdout, warnings and errors to stderr. If pip fails, only the last line of stderr is shown.
     _run([python, "-m", "pip", "install", "--disable-pip-version-check", "-r", requirements])
 
 

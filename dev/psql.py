@@ -1,4 +1,4 @@
-"""`make psql`: psql on NEON_DATABASE_URL from the environment or `.env`, otherwise on the database of the running demo."""
+"""`make psql` opens psql on NEON_DATABASE_URL from the environment or `.env`, or else on the database of the running demo."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def main() -> None:
         options = conninfo_to_dict(normalise(url) if url else _running())
     except ValueError as error:
         raise SystemExit(f"NEON_DATABASE_URL {error}") from None
-    if password := options.pop("password", None):  # other users can read the arguments of a process, but not its environment
+    if password := options.pop("password", None):  # other users can read a process's arguments, but not its environment
         os.environ["PGPASSWORD"] = str(password)
     os.execv(program := psql(), [program, make_conninfo("", **options), *sys.argv[1:]])  # noqa: S606
 
@@ -30,7 +30,7 @@ def main() -> None:
 def _running() -> str:
     postgres = Postgres(data())
     try:
-        # The fifth line of this file is the folder of the socket.
+        # The fifth line of this file contains the folder of the socket.
         postgres.socket = Path((postgres.data / "postmaster.pid").read_text().splitlines()[4])
         psycopg.connect(postgres.url(DATABASE)).close()
     except (OSError, psycopg.OperationalError):

@@ -1,4 +1,4 @@
-"""Server processes on free ports of 127.0.0.1, for the tests and the benchmarks."""
+"""Starts server processes on free ports of 127.0.0.1, for the tests and the benchmarks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from dev.postgres import give_away
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "a-secret-for-tests-of-more-than-32-bytes"  # noqa: S105
 ORIGIN = "http://localhost:3000"
-RESERVED: list[socket.socket] = []  # until this process ends, so that a server can come back to its port
+RESERVED: list[socket.socket] = []  # kept open until this process ends, so that a server can restart on its port
 
 
 def free_port() -> int:
-    """A port that is bound here but does not listen, so that only a server that sets SO_REUSEADDR can use it."""
+    """Return a free port. It is bound here without listening, so that only a server that sets SO_REUSEADDR can use it."""
     reserved = socket.socket()
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reserved.bind(("127.0.0.1", 0))
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    """Poll until the condition holds. TimeoutError that names `what` if it does not hold in time."""
+    """Poll until the condition is true. Raise TimeoutError with `what` in its message if that takes too long."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -45,7 +45,7 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 30) 
 
 
 def environment(database_url: str) -> dict[str, str]:
-    """The environment of a service with default settings. It sets every variable, so that a developer's `.env` has no effect."""
+    """Return the environment of a service with default settings. It sets every variable, so that a `.env` has no effect."""
     names = re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
     required = {"NEON_DATABASE_URL": database_url, "BETTER_AUTH_SECRET": SECRET, "BETTER_AUTH_URL": ORIGIN}
     return {**os.environ, **dict.fromkeys(names, ""), **required, "WEB_CONCURRENCY": "2"}
@@ -56,9 +56,9 @@ class Server:
 
     Attributes:
         port: the port on 127.0.0.1.
-        home: a temporary folder for its output and its files; it exists inside the block.
+        home: a temporary folder for its output and its files. It exists inside the block.
         command, env, options: the arguments of Popen. They can be changed until the server starts.
-        stop_signal: ends the server at the end of the block.
+        stop_signal: the signal that stops the server at the end of the block.
     """
 
     stop_signal = signal.SIGTERM
@@ -70,10 +70,10 @@ class Server:
         self.options: dict[str, Any] = {}
 
     def configure(self) -> None:
-        """Called before the start: write configuration files to `home`."""
+        """Write configuration files to `home`. This is called before the server starts."""
 
     def responds(self) -> bool:
-        """Whether it accepts connections. May raise OSError if it does not."""
+        """Return whether the server accepts connections. May raise OSError if it does not."""
         socket.create_connection(("127.0.0.1", self.port)).close()
         return True
 
@@ -101,7 +101,7 @@ class Server:
             shutil.rmtree(self.home)
 
     def is_up(self) -> bool:
-        """Whether it responds. RuntimeError with its output if it has ended."""
+        """Return whether the server responds. Raise RuntimeError with its output if it has ended."""
         if self.process.poll() is not None:
             raise RuntimeError(f"{type(self).__name__} has ended: {self.text()}")
         with contextlib.suppress(OSError):
@@ -109,13 +109,13 @@ class Server:
         return False
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Send the signal and wait for the end. Returns the exit status."""
+        """Send the signal and wait up to 60 seconds until the server has ended. Return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(how)
         return self.process.wait(60)
 
     def text(self) -> str:
-        """What it has printed so far."""
+        """Return what the server has printed so far."""
         return (self.home / "output").read_text()
 
 
@@ -127,16 +127,16 @@ class ApiServer(Server):
         self.command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--bind", f"127.0.0.1:{self.port}", *arguments]
         self.env = {**environment(database_url), **env}
         self.options = {"cwd": ROOT}
-        self.children = int(self.env["WEB_CONCURRENCY"])  # of the process, once it is up
+        self.children = int(self.env["WEB_CONCURRENCY"])  # the number of child processes once it is up
 
     def responds(self) -> bool:
-        """Whether GET /health returns 200 and all workers run."""
+        """Return whether GET /health returns 200 and all workers run."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         with contextlib.closing(connection):
             connection.request("GET", "/health")
             return connection.getresponse().status == 200 and len(self.workers()) == self.children
 
     def workers(self) -> list[int]:
-        """The process ids of the workers."""
+        """Return the process ids of the workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(pid) for pid in children.split()]

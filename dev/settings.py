@@ -10,17 +10,17 @@ FILE = ROOT / ".env"
 
 
 class _Stop(logging.Handler):
-    """python-dotenv logs a warning for a line that it cannot read, and skips the line."""
+    """Raise SystemExit for a line that python-dotenv cannot read. It would only log a warning and skip the line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         raise SystemExit(f"{FILE}: {record.getMessage()}; each line must be NAME=value, a comment or empty")
 
 
 def load_settings() -> None:
-    """Add the variables of `.env` to the environment, which takes precedence. SystemExit with one line if it cannot be read."""
+    """Add the variables of `.env` to the environment, except those already set. Raise SystemExit if it cannot be read."""
     logging.getLogger("dotenv").addHandler(_Stop())
     try:
-        load_dotenv(FILE, encoding="utf-8-sig")  # Windows editors put a byte order mark at the start
+        load_dotenv(FILE, encoding="utf-8-sig")  # Windows editors add a byte order mark
     except UnicodeDecodeError:
         raise SystemExit(f"{FILE} is not UTF-8 text; save it as UTF-8") from None
     except OSError as error:

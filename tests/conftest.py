@@ -1,4 +1,4 @@
-"""One PostgreSQL server for the run, one database for each process of it, users with random ids: nothing needs cleaning up."""
+"""Shared fixtures: one PostgreSQL server per run and one database per process. Users have random ids, so no test cleans up."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ SERVER = pytest.StashKey[contextlib.ExitStack]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not os.environ.get("TEST_DATABASE_URL"):  # the processes of pytest-xdist inherit it from the first
+    if not os.environ.get("TEST_DATABASE_URL"):  # the worker processes of pytest-xdist inherit it from the first process
         with contextlib.ExitStack() as opened:
             home = opened.enter_context(tempfile.TemporaryDirectory(prefix="todo_test_"))
             server = opened.enter_context(Postgres(Path(home), "fsync=off", "max_connections=300"))
@@ -35,7 +35,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def database_url() -> Iterator[str]:
-    """A database of this process's own, with the schema in it."""
+    """Create this process's own database with the schema. Yield its URL."""
     with new_database(os.environ["TEST_DATABASE_URL"]) as url:
         migrate(url)
         yield url
@@ -49,7 +49,7 @@ def empty_database() -> Iterator[str]:
 
 @pytest.fixture
 def sql(database_url: str) -> Iterator[psycopg.Connection]:
-    """A direct look into the database."""
+    """Open a direct connection to the database."""
     with psycopg.connect(database_url, autocommit=True) as conn:
         yield conn
 

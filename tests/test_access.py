@@ -1,4 +1,4 @@
-"""With ACCESS_LOG=true each request leaves one record."""
+"""With ACCESS_LOG=true, each request writes one log record."""
 
 import json
 import uuid
@@ -85,22 +85,20 @@ def test_each_request_leaves_one_record_however_it_ends(
     assert "hunter2" not in log.text
 
 
-def test_another_users_path_is_recorded_with_the_user_who_asked(
-    carol: Client, bob: Client, log: pytest.LogCaptureFixture
-) -> None:
+def test_a_403_is_recorded_with_the_user_of_the_token(carol: Client, bob: Client, log: pytest.LogCaptureFixture) -> None:
     assert carol.call("GET", of=bob).status == 403
     (record,) = records(log)
     assert (record["user"], record["status"], record["database_milliseconds"]) == (carol.user_id, 403, 0)
 
 
-def test_a_defect_leaves_one_record(watched: Flask, carol: Client, log: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_leaves_one_record(watched: Flask, carol: Client, log: pytest.LogCaptureFixture) -> None:
     watched.extensions["statements"]["list_tasks"] = Statement(b"SELECT secret_column", [])
     assert carol.call("GET").status == 500
     (record,) = records(log)
     assert (record["route"], record["status"]) == (LIST, 500)
 
 
-def test_the_wait_for_a_connection_counts_as_the_databases(log: pytest.LogCaptureFixture) -> None:
+def test_database_time_includes_the_wait_for_a_connection(log: pytest.LogCaptureFixture) -> None:
     with application(NO_DATABASE, ACCESS_LOG="true") as app:
         assert Client(in_process(app), "carol").call("GET").status == 503
         pool = app.extensions["pool"]
@@ -109,7 +107,7 @@ def test_the_wait_for_a_connection_counts_as_the_databases(log: pytest.LogCaptur
     assert pool.timeout * 1000 <= record["database_milliseconds"] < record["milliseconds"]
 
 
-def test_the_wait_for_a_users_other_requests_counts_as_the_databases(watched: Flask, log: pytest.LogCaptureFixture) -> None:
+def test_database_time_includes_the_wait_for_the_users_other_requests(watched: Flask, log: pytest.LogCaptureFixture) -> None:
     pool = watched.extensions["pool"]
     with ExitStack() as held:
         for _ in range(pool.max_size // 2):

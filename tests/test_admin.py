@@ -1,4 +1,4 @@
-"""`sql/admin/` in psql."""
+"""The files of `sql/admin/` in psql."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ WITH_VARIABLES = [*FILES, SQL / "inspect" / "user_tasks.sql", SQL / "inspect" / 
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_head_says_how_to_try_the_file(file: Path) -> None:
+def test_the_header_comment_says_how_to_try_the_file(file: Path) -> None:
     check_head(file)
 
 

@@ -1,4 +1,4 @@
-"""The overrides in todo_api/app.py give the same results as Flask's and werkzeug's own methods, and those still call them."""
+"""The overrides in todo_api/app.py return the same results as the original methods, and Flask and werkzeug still call them."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def test_paths_match_as_in_flask(alice: Client, monkeypatch: pytest.MonkeyPatch)
 
     def compare(self: TodoApp, request: Request | None) -> MapAdapter | None:
         adapter, own = fast(self, request), Flask.create_url_adapter(self, request)
-        if not adapter or not own:  # of an application context
+        if not adapter or not own:  # an application context without a request
             assert adapter is own
             return None
         facts = ("script_name", "subdomain", "url_scheme", "path_info", "default_method")

@@ -1,4 +1,4 @@
-"""Citus: rules for the statements and the schema that PostgreSQL alone can check, and tests on a real cluster if there is one."""
+"""Citus: rules for statements and schema, checked on plain PostgreSQL, and tests on a real cluster if CITUS_TEST_URL is set."""
 
 import contextlib
 import os
@@ -23,16 +23,16 @@ from todo_api.statements import SQL
 
 MIGRATIONS = sorted((SQL / "migrations").glob("*.sql"))
 USER = "bob"
-# Citus rejects most functions in a write that are not immutable. Try a function on a real Citus before you add it here.
+# In writes, Citus rejects most functions that are not immutable. Try a function on a real Citus before you add it here.
 SAFE_FUNCTIONS = {"coalesce", "greatest", "nullif", "string_to_array", "extract", "md5"}
 
 
 def refused(sql: str) -> set[str]:
-    """What Citus rejects in the writes of a statement, and a little more: it accepts immutable functions in RETURNING."""
+    """Return what Citus rejects in the statement's writes. It also rejects immutable functions in RETURNING, unlike Citus."""
     found: set[str] = set()
     for write in re.findall(r"(?s)(?:INSERT INTO|UPDATE|DELETE FROM) tasks\b.*?(?=\n\)|\Z)", re.sub("--.*", "", sql)):
         change, _, returning = write.partition("RETURNING")
-        # `timestamptz + interval` and a cast to text depend on the session's time zone. AT TIME ZONE 'UTC' does not.
+        # `timestamptz + interval` and casts to text depend on the session's time zone. AT TIME ZONE 'UTC' does not.
         change = re.sub(r"updated_at = (?=greatest)|greatest\(now\(\), |\w+_at AT TIME ZONE 'UTC'", "", change)
         functions = set(re.findall(r"\b([a-z_]\w*) ?\(", change)) - {*SAFE_FUNCTIONS, "tasks"}
         times = re.findall(r"\bcurrent_\w+|\blocaltime\w*|\w+_at\b", change)
@@ -46,7 +46,7 @@ def refused(sql: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def partitioned() -> Iterator[psycopg.Connection]:
-    """A database whose tasks are partitioned by user_id: one partition stands for a shard of Citus. Bob has task 1."""
+    """Create a database with tasks partitioned by user_id. A partition stands in for a Citus shard. Bob has task 1."""
     with new_database(os.environ["TEST_DATABASE_URL"]) as url:
         migrate(url)
         with psycopg.connect(url) as conn:
@@ -62,7 +62,7 @@ def partitioned() -> Iterator[psycopg.Connection]:
 
 
 def is_scattered(file: Path, conn: psycopg.Connection) -> bool:
-    """Whether the statement touches other shards than the user's."""
+    """Return whether the statement uses other shards than the user's."""
     with conn.transaction(force_rollback=True):
         shards = {shard for (shard,) in conn.execute("SELECT tableoid::regclass::text FROM tasks")}
         values = {**parameters(file), "user_id": USER}
@@ -136,7 +136,7 @@ def test_a_statement_that_is_not_bound_to_the_user_is_noticed(text: str, partiti
 
 
 def faults(conn: psycopg.Connection) -> list[str]:
-    """What keeps Citus from distributing a table by its user_id."""
+    """Return the reasons why Citus cannot distribute a table by user_id."""
     found = conn.execute("""
         WITH keys AS (
             SELECT attrelid, attnum FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
@@ -185,7 +185,7 @@ def test_a_migration_that_citus_refuses_is_noticed(text: str, fault: str, databa
 @pytest.mark.parametrize(
     ("catalog", "mode"), [("", "force_generic_plan"), ("CREATE TABLE pg_dist_partition ()", "auto")], ids=["PostgreSQL", "Citus"]
 )
-def test_a_connection_to_citus_leaves_it_to_plan_for_each_value(catalog: str, mode: str, empty_database: str) -> None:
+def test_generic_plans_are_forced_except_on_citus(catalog: str, mode: str, empty_database: str) -> None:
     with psycopg.connect(empty_database) as conn:
         conn.execute(catalog)
         conn.execute(SETTINGS)
@@ -200,7 +200,7 @@ def run(url: str, *statements: str) -> None:
 
 @contextlib.contextmanager
 def cluster() -> Iterator[list[str]]:
-    """The URLs of a new database on the coordinator and on two or more worker nodes, in this order."""
+    """Create a database on the coordinator and on two or more worker nodes. Yield the URLs in this order."""
     server = urlsplit(os.environ.get("CITUS_TEST_URL") or pytest.skip("CITUS_TEST_URL is not set"))
     login = server.netloc.rpartition("@")[0]
     with psycopg.connect(server.geturl()) as conn:
@@ -231,7 +231,7 @@ DISTRIBUTE = (
 
 @pytest.fixture(scope="module")
 def citus() -> Iterator[list[str]]:
-    """The URLs of a cluster whose tasks are distributed. Task 1 is older than that."""
+    """Yield the URLs of a cluster with distributed tasks. Task 1 was created before the distribution."""
     with cluster() as urls:
         migrate(urls[0])
         run(urls[0], "INSERT INTO tasks (user_id, title) VALUES ('alice', 'x')", *DISTRIBUTE)
@@ -240,7 +240,7 @@ def citus() -> Iterator[list[str]]:
 
 @pytest.fixture(params=[0, 1], ids=["coordinator", "worker"])
 def node(citus: list[str], request: pytest.FixtureRequest) -> str:
-    """The URL of one node."""
+    """Return the URL of one node."""
     number: int = request.param
     return citus[number]
 
@@ -290,7 +290,7 @@ CREATE INDEX CONCURRENTLY tasks_title ON tasks (user_id, title);
 
 
 def test_migrations_run_on_a_distributed_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The first migration runs before the distribution, all others after it. A worker node cannot migrate, and need not."""
+    """The first migration runs before the distribution, all others after it. Only the coordinator can and must migrate."""
     monkeypatch.setattr(migrations, "SQL", tmp_path)
     (tmp_path / "migrations").mkdir()
     with cluster() as (coordinator, worker, *_):

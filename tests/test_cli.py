@@ -14,7 +14,7 @@ from todo_api.validation import DOCUMENT
 
 
 def flask(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The flask command without any setting."""
+    """Run the flask command without any settings."""
     environment = {"PATH": os.environ["PATH"], "BETTER_AUTH_SECRET": "", "BETTER_AUTH_URL": "", "NEON_DATABASE_URL": ""}
     command = [f"{sys.prefix}/bin/flask", *arguments]
     return subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""ETags: answers that need not be sent again, and changes that overwrite nobody's."""
+"""ETags: a 304 for unchanged responses, and a 412 for a write to a task that has changed since it was read."""
 
 import copy
 import json
@@ -60,7 +60,7 @@ def test_every_change_changes_the_tag(alice: Client) -> None:
     assert len(set(together)) == len(together)
 
 
-def test_a_new_task_and_the_lack_of_one_change_the_lists_tag(alice: Client) -> None:
+def test_a_create_and_a_delete_change_the_lists_tag(alice: Client) -> None:
     tags = [etag(alice, "")]
     task = alice.create()
     tags.append(etag(alice, ""))
@@ -68,13 +68,13 @@ def test_a_new_task_and_the_lack_of_one_change_the_lists_tag(alice: Client) -> N
     assert etag(alice, "") == tags[0] != tags[1]
 
 
-def test_a_created_task_has_its_tag_at_once(alice: Client) -> None:
+def test_the_response_to_a_create_has_the_tag_of_the_task(alice: Client) -> None:
     answer = alice.call("POST", body={"title": "x"})
     assert answer.headers["ETag"] == etag(alice, answer.json["id"])
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
-def test_a_change_goes_through_with_the_right_tag(alice: Client, method: str, path: str, body: Any) -> None:
+def test_a_change_with_the_current_tag_succeeds(alice: Client, method: str, path: str, body: Any) -> None:
     for condition in ("{tag}", '"other", {tag}', "*"):
         task = alice.create()
         headers = {"If-Match": condition.format(tag=etag(alice, task["id"]))}
@@ -83,7 +83,7 @@ def test_a_change_goes_through_with_the_right_tag(alice: Client, method: str, pa
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
 @pytest.mark.parametrize("condition", ['"0"', '"2"', "W/{tag}", '"1,2"', '"x"', ",", '"1.0"', "'1'"])
-def test_a_change_is_refused_with_another_tag(alice: Client, method: str, path: str, body: Any, condition: str) -> None:
+def test_a_change_with_another_tag_is_refused(alice: Client, method: str, path: str, body: Any, condition: str) -> None:
     task = alice.create()
     headers = {"If-Match": condition.format(tag=etag(alice, task["id"]))}
     answer = alice.call(method, path.format(id=task["id"]), body, headers=headers)
@@ -93,14 +93,14 @@ def test_a_change_is_refused_with_another_tag(alice: Client, method: str, path: 
 
 
 @pytest.mark.parametrize("tags", ['""', 'W/"", "2", ""', ""])
-def test_an_empty_tag_is_that_of_no_version(alice: Client, tags: str) -> None:
+def test_an_empty_tag_matches_no_version(alice: Client, tags: str) -> None:
     task = alice.create()
     answer = alice.send("PUT", f"/api/{alice.user_id}/tasks/{task['id']}", {**alice.headers, "If-Match": tags}, b"{}")
     assert answer.status == 412
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
-def test_a_task_that_is_not_there_is_not_found(alice: Client, bob: Client, method: str, path: str, body: Any) -> None:
+def test_if_match_on_a_missing_task_is_a_404(alice: Client, bob: Client, method: str, path: str, body: Any) -> None:
     gone, theirs = alice.create(), bob.create()
     tag = etag(alice, gone["id"])
     alice.call("DELETE", gone["id"])
@@ -111,7 +111,7 @@ def test_a_task_that_is_not_there_is_not_found(alice: Client, bob: Client, metho
     assert bob.list() == [theirs]
 
 
-def test_a_change_there_and_back_is_noticed(alice: Client) -> None:
+def test_a_change_that_is_undone_still_changes_the_tag(alice: Client) -> None:
     task = alice.create()
     tag = etag(alice, task["id"])
     for _ in range(2):
@@ -119,7 +119,7 @@ def test_a_change_there_and_back_is_noticed(alice: Client) -> None:
     assert alice.call("PUT", task["id"], {"title": "late"}, headers={"If-Match": tag}).status == 412
 
 
-def test_a_new_task_does_not_take_the_old_ones_tag(alice: Client) -> None:
+def test_a_new_task_does_not_match_the_tag_of_a_deleted_task(alice: Client) -> None:
     old = alice.create()
     tag = etag(alice, old["id"])
     alice.call("DELETE", old["id"])
@@ -127,7 +127,7 @@ def test_a_new_task_does_not_take_the_old_ones_tag(alice: Client) -> None:
     assert alice.call("PUT", old["id"], {"title": "late"}, headers={"If-Match": tag}).status == 404
 
 
-def test_of_two_racing_changes_one_wins(alice: Client) -> None:
+def test_only_one_of_two_concurrent_changes_succeeds(alice: Client) -> None:
     task = alice.create()
     with ThreadPoolExecutor(2) as threads:
         for n in range(200):
@@ -138,12 +138,12 @@ def test_of_two_racing_changes_one_wins(alice: Client) -> None:
             assert alice.call("GET", task["id"]).json == answers[0].json
 
 
-def test_fields_come_before_the_tag(alice: Client) -> None:
+def test_invalid_fields_are_reported_before_a_wrong_tag(alice: Client) -> None:
     task = alice.create()
     assert alice.call("PUT", task["id"], {"title": ""}, headers={"If-Match": '"9"'}).status == 422
 
 
-def test_a_tag_that_only_looks_like_the_lists_is_another(alice: Client) -> None:
+def test_a_tag_that_contains_the_lists_tag_does_not_match(alice: Client) -> None:
     alice.create()
     answer = alice.call("GET")
     look_alike = f'"other,{answer.headers["ETag"][1:-1]},other"'
@@ -151,7 +151,7 @@ def test_a_tag_that_only_looks_like_the_lists_is_another(alice: Client) -> None:
     assert (again.status, again.body) == (200, answer.body)
 
 
-def test_a_304_costs_no_json(alice: Client, sql: psycopg.Connection) -> None:
+def test_the_statement_builds_no_json_for_a_304(alice: Client, sql: psycopg.Connection) -> None:
     alice.create()
     tag = etag(alice, "")[1:-1].partition("-")[2]
     for condition, made in [("", True), (tag, False), (f"other,{tag}", False), ("*", False)]:
@@ -162,7 +162,7 @@ def test_a_304_costs_no_json(alice: Client, sql: psycopg.Connection) -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "body"), WRITES)
-def test_a_list_items_time_works_like_its_tag(alice: Client, method: str, path: str, body: Any) -> None:
+def test_updated_at_of_a_list_item_works_as_a_tag(alice: Client, method: str, path: str, body: Any) -> None:
     alice.create()
     for condition in ('"{}"', '"other", "{}"'):
         task = alice.create()
@@ -178,7 +178,7 @@ def test_a_list_items_time_works_like_its_tag(alice: Client, method: str, path: 
 @pytest.mark.parametrize(
     "time", ["2026-13-01T00:00:00+00:00", "2026-11-26", "2026-11-26T00:00:00", "9999-12-31T23:59:59-23:59", "0"]
 )
-def test_a_tag_that_is_no_time_matches_nothing(alice: Client, time: str) -> None:
+def test_an_invalid_time_as_a_tag_matches_nothing(alice: Client, time: str) -> None:
     task = alice.create()
     assert alice.call("PUT", task["id"], {}, headers={"If-Match": f'"{time}"'}).status == 412
 
@@ -210,7 +210,7 @@ def test_racing_changes_all_have_different_times(alice: Client) -> None:
 
 def test_the_lists_tag_depends_on_all_bits_of_an_id(alice: Client, sql: psycopg.Connection) -> None:
     tags = []
-    for task_id in (5, 281474976776197):  # hashint8extended(…, 1) is the same for both
+    for task_id in (5, 281474976776197):  # hashint8extended(…, 1) returns the same value for both
         sql.execute("DELETE FROM tasks WHERE user_id = %s", [alice.user_id])
         sql.execute("INSERT INTO tasks (user_id, id, title, updated_at) VALUES (%s, %s, 'x', 'epoch')", [alice.user_id, task_id])
         tags.append(etag(alice, ""))

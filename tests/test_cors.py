@@ -38,7 +38,7 @@ def test_without_an_origin_there_are_no_cors_headers(alice: Client) -> None:
     assert "Origin" in answer.headers["Vary"]
 
 
-def test_every_answer_can_be_read_by_the_page(alice: Client, bob: Client) -> None:
+def test_the_page_can_read_every_response(alice: Client, bob: Client) -> None:
     task = alice.create()
     answers = [
         alice.call("GET"),

@@ -24,13 +24,13 @@ def test_it_works(alice: Client) -> None:
     assert alice.list() == [task]
 
 
-def test_its_location_is_the_task(alice: Client) -> None:
+def test_the_location_header_is_the_path_of_the_task(alice: Client) -> None:
     answer = alice.call("POST", body={"title": "Buy milk"})
     assert answer.headers["Location"] == f"/api/{alice.user_id}/tasks/{answer.json['id']}"
     assert alice.call("GET", answer.json["id"]).json == answer.json
 
 
-def test_a_title_is_enough(alice: Client) -> None:
+def test_only_the_title_is_required(alice: Client) -> None:
     task = alice.create("Buy milk")
     assert (task["description"], task["completed"]) == (None, False)
 
@@ -54,7 +54,7 @@ def test_a_description_is_stored_as_sent(alice: Client, description: str | None)
     assert alice.create(description=description)["description"] == description
 
 
-def test_what_the_service_decides_cannot_be_set(alice: Client, bob: Client) -> None:
+def test_fields_that_the_service_sets_are_ignored(alice: Client, bob: Client) -> None:
     whole: dict[str, Any] = {
         "id": 1,
         "user_id": bob.user_id,
@@ -69,7 +69,7 @@ def test_what_the_service_decides_cannot_be_set(alice: Client, bob: Client) -> N
     assert bob.list() == []
 
 
-def test_the_answer_can_be_sent_back(alice: Client) -> None:
+def test_a_created_task_can_be_sent_back(alice: Client) -> None:
     task = alice.create()
     assert alice.call("POST", body=task).status == 201
 

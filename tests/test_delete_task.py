@@ -12,7 +12,7 @@ def test_it_works(alice: Client, sql: psycopg.Connection) -> None:
     assert sql.execute("SELECT count(*) FROM tasks WHERE user_id = %s", [alice.user_id]).fetchone() == (0,)
 
 
-def test_a_second_time_there_is_nothing(alice: Client) -> None:
+def test_a_second_delete_is_a_404(alice: Client) -> None:
     task = alice.create()
     assert [alice.call("DELETE", task["id"]).status for _ in range(2)] == [204, 404]
 

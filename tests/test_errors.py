@@ -1,4 +1,4 @@
-"""What holds for every route and every failure."""
+"""Errors: rules that hold for every route and every kind of error."""
 
 import json
 import uuid
@@ -31,13 +31,15 @@ def test_the_calls_cover_every_route(app: Flask) -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CALLS)
-def test_a_token_comes_first(alice: Client, method: str, path: str, body: Any) -> None:
+def test_a_missing_token_is_reported_before_other_errors(alice: Client, method: str, path: str, body: Any) -> None:
     for broken in (body, b"{", b"x" * 70_000):
         assert alice.call(method, path.format(id="abc"), broken, headers={"Authorization": ""}).status == 401
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CALLS)
-def test_the_owner_comes_next(alice: Client, bob: Client, method: str, path: str, body: Any) -> None:
+def test_another_users_path_is_reported_before_other_errors(
+    alice: Client, bob: Client, method: str, path: str, body: Any
+) -> None:
     task = bob.create()
     for broken in (body, b"{", b"x" * 70_000):
         answer = alice.call(method, path.format(id=task["id"]), broken, of=bob)
@@ -46,7 +48,7 @@ def test_the_owner_comes_next(alice: Client, bob: Client, method: str, path: str
 
 
 @pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in CALLS])
-def test_no_token_or_owner_no_database(method: str, path: str) -> None:
+def test_a_401_or_403_does_not_use_the_database(method: str, path: str) -> None:
     app = create_app(config(NO_DATABASE))
     client = app.test_client()
     path = f"/api/alice/tasks/{path.format(id=1)}"
@@ -61,13 +63,13 @@ def test_no_token_or_owner_no_database(method: str, path: str) -> None:
 @pytest.mark.parametrize(
     "task_id", ["abc", "0", "-1", str(2**53 - 1), str(2**63), str(2**200), "1.0", "007", "٣", "%20", "1e3", "%00"]
 )
-def test_an_id_that_no_task_has_is_not_found(alice: Client, method: str, path: str, body: Any, task_id: str) -> None:
+def test_an_unknown_id_is_a_404(alice: Client, method: str, path: str, body: Any, task_id: str) -> None:
     answer = alice.call(method, path.format(id=task_id), body)
     assert (answer.status, answer.json) == (404, {"detail": "Task not found"})
 
 
 @pytest.mark.parametrize(("method", "path", "body"), ON_A_TASK)
-def test_anothers_task_is_not_found(alice: Client, bob: Client, method: str, path: str, body: Any) -> None:
+def test_another_users_task_is_a_404(alice: Client, bob: Client, method: str, path: str, body: Any) -> None:
     task = bob.create()
     answer = alice.call(method, path.format(id=task["id"]), body)
     assert (answer.status, answer.json) == (404, {"detail": "Task not found"})
@@ -94,7 +96,7 @@ def test_anothers_task_is_not_found(alice: Client, bob: Client, method: str, pat
         b"'single'",
     ],
 )
-def test_what_is_no_json_is_a_400(alice: Client, method: str, path: str, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_a_400(alice: Client, method: str, path: str, body: bytes) -> None:
     answer = alice.call(method, path.format(id=alice.create()["id"]), body)
     assert answer.status == 400
     assert isinstance(answer.json["detail"], str)
@@ -109,7 +111,7 @@ def test_what_is_no_json_is_a_400(alice: Client, method: str, path: str, body: b
         (b'"\\ud800"', []),
     ],
 )
-def test_a_lone_surrogate_is_the_fault_of_its_field(alice: Client, body: bytes, fields: list[str]) -> None:
+def test_a_lone_surrogate_is_reported_for_its_field(alice: Client, body: bytes, fields: list[str]) -> None:
     answer = alice.call("POST", body=body)
     assert answer.status == 422
     assert sorted(problem["loc"] for problem in answer.json["detail"]) == ([["body", field] for field in fields] or [["body"]])
@@ -136,14 +138,14 @@ def test_the_type_of_a_body_must_be_json(alice: Client, method: str, path: str) 
         assert isinstance(answer.json["detail"], str)
 
 
-def test_fields_come_before_the_task(alice: Client) -> None:
+def test_invalid_fields_are_reported_before_a_missing_task(alice: Client) -> None:
     assert alice.call("PUT", 2**50, {"title": ""}).status == 422
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/api", "/api/alice", "/nope", "/debug/routes", "/api/a/b/tasks", "//health", "/api/%2F/tasks"]
 )
-def test_unknown_paths_are_json_too(alice: Client, path: str) -> None:
+def test_the_404_of_an_unknown_path_is_json(alice: Client, path: str) -> None:
     answer = alice.send("GET", path, {}, None)
     assert (answer.status, answer.json) == (404, {"detail": "Not Found"})
     assert answer.headers["Content-Type"] == "application/json"
@@ -159,21 +161,21 @@ def test_unknown_paths_are_json_too(alice: Client, path: str) -> None:
         ("TRACE", "/api/alice/tasks", {"GET", "HEAD", "OPTIONS", "POST"}),
     ],
 )
-def test_a_wrong_method_names_the_right_ones(alice: Client, method: str, path: str, allowed: set[str]) -> None:
+def test_a_405_lists_the_allowed_methods(alice: Client, method: str, path: str, allowed: set[str]) -> None:
     answer = alice.send(method, path, {}, None)
     assert (answer.status, answer.json) == (405, {"detail": "Method Not Allowed"})
     assert set(answer.headers["Allow"].split(", ")) == allowed
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CALLS)
-def test_a_trailing_slash_is_answered_in_place(alice: Client, method: str, path: str, body: Any) -> None:
+def test_a_trailing_slash_causes_no_redirect(alice: Client, method: str, path: str, body: Any) -> None:
     task = alice.create()
     path = f"/api/{alice.user_id}/tasks/{path.format(id=task['id'])}".rstrip("/") + "/"
     raw = None if body is UNSET else json.dumps(body).encode()
     assert alice.send(method, path, alice.headers, raw).status in (200, 201, 204)
 
 
-def test_a_defect_shows_nothing(app: Flask, alice: Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_shows_no_details(app: Flask, alice: Client, caplog: pytest.LogCaptureFixture) -> None:
     statements = app.extensions["statements"]
     kept = statements["list_tasks"]
     statements["list_tasks"] = Statement(b"SELECT secret_column", [])
@@ -195,7 +197,7 @@ def test_a_connection_to_a_standby_is_a_503_and_then_replaced(database_url: str)
         alice = Client(in_process(app), f"alice-{uuid.uuid4()}")
         alice.create()
         with app.extensions["pool"].connection() as conn:
-            conn.execute("SET default_transaction_read_only = on")  # as if its server had become a standby
+            conn.execute("SET default_transaction_read_only = on")  # as if the server had become a standby
         answer = alice.call("POST", body={"title": "x"})
         assert (answer.status, answer.json) == (503, {"detail": "Service temporarily unavailable"})
         assert alice.call("POST", body={"title": "x"}).status == 201

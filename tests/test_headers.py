@@ -5,18 +5,18 @@ import pytest
 from tests.support.client import Client
 
 
-def test_a_request_id_comes_back(alice: Client) -> None:
+def test_a_sent_request_id_is_returned(alice: Client) -> None:
     assert alice.call("GET", headers={"X-Request-Id": "Web-1_a.b"}).headers["X-Request-Id"] == "Web-1_a.b"
 
 
 @pytest.mark.parametrize("given", ["", "x" * 65, "a b", "ü", 'a"b', "{}"])
-def test_otherwise_one_is_made(alice: Client, given: str) -> None:
+def test_without_a_valid_request_id_one_is_generated(alice: Client, given: str) -> None:
     made = {alice.call("GET", headers={"X-Request-Id": given}).headers["X-Request-Id"] for _ in range(2)}
     assert len(made) == 2
     assert all(re.fullmatch("[0-9a-f]{32}", each) for each in made)
 
 
-def test_failures_have_one_too(alice: Client) -> None:
+def test_error_responses_have_a_request_id(alice: Client) -> None:
     for path in ("/nope", "/api/alice/tasks"):
         assert alice.send("GET", path, {"X-Request-Id": "mine"}, None).headers["X-Request-Id"] == "mine"
 

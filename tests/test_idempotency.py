@@ -1,4 +1,4 @@
-"""Retries of POST."""
+"""Retries of POST with an Idempotency-Key."""
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +44,7 @@ def test_a_key_with_another_body_is_refused(alice: Client) -> None:
     assert alice.list() == [first.json]
 
 
-def test_the_same_body_may_be_spelled_otherwise(alice: Client) -> None:
+def test_equal_bodies_may_be_formatted_differently(alice: Client) -> None:
     headers = {"Idempotency-Key": "k"}
     bodies = [b'{"title": "x", "completed": true}', b'{"completed":true,"title":"\\u0078","unknown":1}']
     assert len({alice.call("POST", body=body, headers=headers).json["id"] for body in bodies}) == 1
@@ -67,7 +67,7 @@ def test_a_key_lives_as_long_as_its_task(alice: Client) -> None:
     assert "Idempotency-Replayed" not in again.headers
 
 
-def test_a_retry_gets_the_first_answer_whatever_has_become_of_the_task(alice: Client) -> None:
+def test_a_retry_gets_the_first_response_even_if_the_task_has_changed(alice: Client) -> None:
     body = {"title": "Buy milk", "description": "Two litres", "completed": True}
     first = alice.call("POST", body=body, headers={"Idempotency-Key": "k"})
     changed = alice.call("PUT", first.json["id"], {"title": "Buy rye", "description": None, "completed": False})
@@ -85,16 +85,16 @@ def test_an_invalid_key_is_refused(alice: Client, key: str) -> None:
 
 
 @pytest.mark.parametrize(("body", "status"), [(b" " * 70_000, 413), (b"{", 400)])
-def test_a_bad_body_comes_before_a_bad_key(alice: Client, body: bytes, status: int) -> None:
+def test_a_bad_body_is_reported_before_a_bad_key(alice: Client, body: bytes, status: int) -> None:
     assert alice.call("POST", body=body, headers={"Idempotency-Key": "x" * 256}).status == status
 
 
-def test_a_bad_body_takes_no_key(alice: Client) -> None:
+def test_a_request_with_a_bad_body_does_not_use_the_key(alice: Client) -> None:
     assert post(alice, "k", "").status == 422
     assert post(alice, "k").status == 201
 
 
-def test_exactly_one_of_many_simultaneous_responses_is_fresh(alice: Client) -> None:
+def test_exactly_one_of_many_simultaneous_responses_is_not_a_replay(alice: Client) -> None:
     with ThreadPoolExecutor(8) as threads:
         for n in range(50):
             responses = list(threads.map(lambda _, key=f"k{n}": post(alice, key), range(8)))
@@ -105,6 +105,6 @@ def test_exactly_one_of_many_simultaneous_responses_is_fresh(alice: Client) -> N
 
 def test_a_retry_in_the_same_microsecond_is_a_replay(sql: psycopg.Connection) -> None:
     values = {"user_id": f"alice-{uuid.uuid4()}", "body": '{"title": "x"}', "idempotency_key": "k"}
-    with sql.transaction():  # in which now() does not change
+    with sql.transaction():  # now() does not change within a transaction
         replayed = [execute(sql, SQL / "create_task_once.sql", {**values, "attempt": n}).fetchone() for n in "12"]
     assert [row and row[3] for row in replayed] == [False, True]

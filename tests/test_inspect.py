@@ -1,6 +1,6 @@
-"""`sql/inspect/` in psql, for the owner of the tables and for the role of `sql/roles/inspector.sql`.
+"""The files of `sql/inspect/` in psql, for the owner of the tables and for the role of `sql/roles/inspector.sql`.
 
-Runs on the embedded PostgreSQL, which cannot count statements, and on those that Debian has installed, which can.
+The tests run on the embedded PostgreSQL, which lacks pg_stat_statements, and on Debian's PostgreSQL versions, which have it.
 """
 
 import csv
@@ -31,7 +31,7 @@ TASKS = {"alice": 3, "bob": 12}
 
 @dataclass(frozen=True)
 class House:
-    """A server with the service's tables and some tasks, and the service that made them."""
+    """A server with the service's tables and some tasks, and the application that created them."""
 
     server: Postgres
     counts: bool
@@ -59,7 +59,7 @@ def house(request: pytest.FixtureRequest) -> Iterator[House]:
         patch.setattr("dev.postgres.WHEEL", request.param)
         with Postgres(Path(home), *settings) as server:
             with psycopg.connect(server.url("postgres"), autocommit=True) as conn:
-                # What the owner of a database has at a host such as Neon: nearly nothing of a superuser.
+                # These are the rights of a database owner at a host such as Neon: far fewer than a superuser's.
                 conn.execute("CREATE ROLE owner LOGIN CREATEROLE; GRANT pg_monitor TO owner WITH ADMIN OPTION")
                 conn.execute("CREATE ROLE stranger LOGIN")
                 conn.execute("CREATE DATABASE todo OWNER owner")
@@ -93,7 +93,7 @@ def url(request: pytest.FixtureRequest, house: House) -> str:
 
 
 def rows(url: str, name: str, time_zone: str = "Asia/Tokyo") -> list[dict[str, str]]:
-    """The rows that the file prints."""
+    """Return the rows that the file prints."""
     file = SQL / "inspect" / f"{name}.sql"
     lines = list(csv.reader(psql(url, file, "--csv", time_zone=time_zone, **variables(file)).splitlines()))
     return [dict(each for each in lines)] if name == "server" else [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
@@ -113,13 +113,13 @@ def test_it_works(role: str, file: Path, house: House) -> None:
 
 
 @pytest.mark.parametrize("file", [*FILES, INSPECTOR], ids=lambda file: file.stem)
-def test_a_head_says_how_to_try_the_file(file: Path) -> None:
+def test_the_header_comment_says_how_to_try_the_file(file: Path) -> None:
     check_head(file)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_file_leaves_no_setting_behind(file: Path) -> None:
-    """A setting would stay in the session, and behind a pooler it would reach other sessions."""
+    """A setting would stay in the session. Behind a pooler, other clients would get that session."""
     assert not re.search(r"^ *(SET|\\(pset|x|set|t|a))\b", file.read_text(), re.MULTILINE)
 
 
@@ -132,10 +132,10 @@ def test_times_are_utc_in_every_time_zone(name: str, house: House) -> None:
     assert times("Asia/Tokyo") == times("UTC") != []
 
 
-def test_user_tasks_are_those_of_the_user_as_the_api_has_them(url: str, house: House) -> None:
+def test_user_tasks_shows_the_same_tasks_as_the_api(url: str, house: House) -> None:
     tasks = house.client("alice").list()
     found = {row["id"]: row for row in rows(url, "user_tasks")}
-    assert next(iter(found)) == str(tasks[0]["id"])  # the one that changed last
+    assert next(iter(found)) == str(tasks[0]["id"])  # the last changed task
     assert len(found) == len(tasks) == TASKS["alice"]
     for task in tasks:
         row = found[str(task["id"])]
@@ -173,7 +173,7 @@ GRANT SELECT ON citus_tables, citus_lock_waits TO inspector
 
 @pytest.mark.parametrize("name", ["tables", "indexes", "server", "locks"])
 def test_on_citus_a_file_says_what_it_does_not_show(name: str, url: str, house: House) -> None:
-    """Stand-ins have the names of Citus's views and function, because Citus is not installed here."""
+    """Citus is not installed here, so fake objects have the names of its views and function."""
     with psycopg.connect(house.url("owner")) as conn:
         conn.execute(CITUS)
         conn.commit()
@@ -195,7 +195,7 @@ def test_tasks_per_user_counts_users_by_how_many_they_have(url: str) -> None:
     ]
 
 
-def test_busiest_users_leave_out_who_did_nothing_lately(url: str) -> None:
+def test_busiest_users_omits_inactive_users(url: str) -> None:
     found = [(row["user_id"], row["last_hour"], row["last_day"], row["new"]) for row in rows(url, "busiest_users")]
     assert found == [("bob", "12", "12", "12"), ("alice", "3", "3", "3")]
 
@@ -210,7 +210,7 @@ def test_recent_changes_begin_with_the_last_one(url: str, house: House) -> None:
     assert found[-1]["updated_utc"] == "2020-01-01 00:00:00"
 
 
-def test_tables_show_dead_rows_and_space_that_no_row_fills(url: str, house: House) -> None:
+def test_tables_shows_dead_rows_and_unused_space(url: str, house: House) -> None:
     def tasks() -> dict[str, str]:
         return next(row for row in rows(url, "tables") if row["table"] == "tasks")
 
@@ -234,7 +234,7 @@ def test_tables_show_dead_rows_and_space_that_no_row_fills(url: str, house: Hous
     assert full["vacuumed_utc"] <= empty["vacuumed_utc"]
 
 
-def test_indexes_show_their_use_and_those_that_failed(url: str, house: House) -> None:
+def test_indexes_shows_scans_and_invalid_indexes(url: str, house: House) -> None:
     with house.owner() as conn:
         with pytest.raises(psycopg.errors.UniqueViolation):
             conn.execute("CREATE UNIQUE INDEX CONCURRENTLY failed ON tasks (user_id)")
@@ -247,7 +247,7 @@ def test_indexes_show_their_use_and_those_that_failed(url: str, house: House) ->
     assert found["tasks_pkey"]["size"].endswith(" kB")
 
 
-def test_constraints_begin_with_those_that_old_rows_may_break(url: str, house: House) -> None:
+def test_constraints_begins_with_those_that_are_not_valid(url: str, house: House) -> None:
     with house.owner() as conn:
         conn.execute("ALTER TABLE tasks ADD CONSTRAINT z_later CHECK (title <> 'old') NOT VALID")
         first, *others = rows(url, "constraints")
@@ -257,7 +257,7 @@ def test_constraints_begin_with_those_that_old_rows_may_break(url: str, house: H
     assert "CHECK ((char_length(VALUE) <= 200))" in {row["definition"] for row in others}
 
 
-def test_slow_statements_are_named_or_it_says_what_is_missing(url: str, house: House) -> None:
+def test_slow_statements_lists_statements_or_says_what_is_missing(url: str, house: House) -> None:
     if house.counts:
         with psycopg.connect(house.url("postgres"), autocommit=True) as conn:
             conn.execute("SELECT pg_stat_statements_reset()")
@@ -274,7 +274,7 @@ def test_slow_statements_are_named_or_it_says_what_is_missing(url: str, house: H
     assert "shared_preload_libraries" in line
     if not house.counts:
         with house.owner() as conn:
-            conn.execute("CREATE VIEW pg_stat_statements AS SELECT")  # as an extension would whose library is not loaded
+            conn.execute("CREATE VIEW pg_stat_statements AS SELECT")  # like an extension whose library is not loaded
             assert psql(url, SQL / "inspect" / "slow_statements.sql") == line
             conn.execute("DROP VIEW pg_stat_statements")
 
@@ -285,11 +285,11 @@ def test_one_of_the_servers_counts_statements() -> None:
         pytest.fail(reason) if os.environ.get("REQUIRE_SERVERS") else pytest.skip(reason)
 
 
-def test_locks_and_long_running_name_who_waits_for_whom(url: str, house: House) -> None:
+def test_locks_and_long_running_show_which_session_waits_for_which(url: str, house: House) -> None:
     erin = house.client("erin")
     task_id = erin.create()["id"]
     with (
-        house.owner(),  # which does nothing
+        house.owner(),  # an idle connection, which must not be listed
         psycopg.connect(house.url("owner"), application_name="a migration") as holder,
         ThreadPoolExecutor(1) as threads,
     ):
@@ -323,11 +323,11 @@ def test_connections_are_counted_by_application_and_state(url: str, house: House
     assert int(total["connections"]) == sum(int(row["connections"]) for row in kinds)
 
 
-def test_migrations_are_those_of_the_files(url: str) -> None:
+def test_migrations_lists_every_file(url: str) -> None:
     assert [row["version"] for row in rows(url, "migrations")] == sorted(path.stem for path in SQL.glob("migrations/*.sql"))
 
 
-def test_the_server_is_summed_up(url: str, house: House) -> None:
+def test_server_shows_version_size_and_settings(url: str, house: House) -> None:
     (found,) = rows(url, "server")
     with house.owner() as conn:
         assert conn.execute("SHOW server_version").fetchone() == (found["version"],)
@@ -369,15 +369,15 @@ def test_the_inspector_changes_nothing(change: str, house: House) -> None:
             conn.execute(change)
 
 
-def test_the_inspector_reads_what_later_migrations_make(house: House) -> None:
-    psql(house.url("owner"), INSPECTOR)  # a second time does no harm
+def test_the_inspector_can_read_tables_of_later_migrations(house: House) -> None:
+    psql(house.url("owner"), INSPECTOR)  # running it a second time does no harm
     with house.owner() as conn, psycopg.connect(house.url("inspector"), autocommit=True) as inspector:
         conn.execute("CREATE TABLE later (id int)")
         assert inspector.execute("SELECT FROM later").fetchall() == []
         conn.execute("DROP TABLE later")
 
 
-def test_the_inspector_gets_in_nobodys_way_for_long(house: House) -> None:
+def test_the_inspectors_statements_and_transactions_have_time_limits(house: House) -> None:
     with psycopg.connect(house.url("inspector")) as conn:
         limits = [
             conn.execute(f"SHOW {name}").fetchone() for name in ("statement_timeout", "idle_in_transaction_session_timeout")

@@ -1,4 +1,4 @@
-"""Moving from the FastAPI backend with `sql/legacy/import_tasks.sql`."""
+"""The import of tasks from the FastAPI backend with `sql/legacy/import_tasks.sql`."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from todo_api.statements import SQL
 FILE = SQL / "legacy/import_tasks.sql"
 COMMENTS = "\n".join(line[5:] for line in FILE.read_text().splitlines() if line.startswith("--   "))
 COUNTS = ["read", "copied", "updated", "already here", "changed here", "deleted here", "left out"]
-# SQLModel 0.0.14 sets no lengths, and a table of people with psql no limits at all.
+# SQLModel 0.0.14 creates columns without maximum lengths. A table that was changed by hand may have no constraints at all.
 LOOSE = """
 ALTER TABLE task ALTER id TYPE bigint, ALTER title TYPE varchar, ALTER title DROP NOT NULL, ALTER description TYPE varchar,
     ALTER user_id DROP NOT NULL, ALTER completed DROP NOT NULL, ALTER created_at DROP NOT NULL, ALTER updated_at DROP NOT NULL
@@ -50,21 +50,21 @@ Row = tuple[Any, ...]
 @dataclass(frozen=True)
 class Report:
     counts: dict[str, int]
-    notes: dict[str, str]  # by the id of the task, "" for those that are about none
+    notes: dict[str, str]  # by task id, "" for notes that are not about a task
 
     def __getitem__(self, name: str) -> int:
         return self.counts[name]
 
 
 def run(url: str, **variables: str) -> Report:
-    """Import, in psql somewhere west of UTC; what it prints."""
+    """Run the import in psql in a time zone west of UTC. Return what it prints."""
     counts, *notes = psql(url, FILE, "-A", "-t", time_zone="America/New_York", ON_ERROR_STOP="0", **variables).splitlines()
     numbers = [int(number) for number in counts.split("|")]
     return Report(dict(zip(COUNTS, numbers, strict=True)), {line.split("|")[0]: line.split("|")[2] for line in notes})
 
 
 def statements(*verbs: str) -> str:
-    """Those of the file's comments that begin with one of the words."""
+    """Return the statements in the file's comments that begin with one of these words."""
     return ";".join(text for text in COMMENTS.split(";\n") if text.startswith(verbs))
 
 
@@ -78,7 +78,7 @@ def url(empty_database: str) -> str:
 
 @pytest.fixture
 def db(url: str) -> Iterator[psycopg.Connection]:
-    """A direct look into the database, in UTC."""
+    """Open a direct connection to the database, in UTC."""
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute("SET TimeZone = 'UTC'")
         yield conn
@@ -91,7 +91,7 @@ def client(url: str) -> Iterator[Callable[[str], Client]]:
 
 
 def add(db: psycopg.Connection, *tasks: dict[str, Any], table: str = "task") -> list[int]:
-    """Tasks as the old backend makes them, or as they are made here; their ids."""
+    """Insert tasks into the old backend's table, or into another one. Return their ids."""
     ids = []
     for fields in tasks:
         task = {**TASK, **fields}
@@ -109,7 +109,7 @@ def tasks(db: psycopg.Connection, table: str = "tasks") -> dict[Key, Row]:
 
 
 def change(db: psycopg.Connection, task_id: int, title: str, user_id: str | None = "alice", table: str = "task") -> None:
-    """Give a task another title, as either backend does."""
+    """Change the title of a task, in the way that both backends do it."""
     update = "UPDATE {} SET title = %s, updated_at = greatest(now(), updated_at) WHERE user_id = %s AND id = %s"
     db.execute(sql.SQL(update).format(sql.Identifier(table)), [title, user_id, task_id])
 
@@ -155,7 +155,7 @@ def test_a_second_run_touches_nothing(url: str, db: psycopg.Connection) -> None:
     assert db.execute("SELECT xmin, tasks FROM tasks ORDER BY id").fetchall() == before
 
 
-def test_what_the_old_backend_did_since_is_brought_over(url: str, db: psycopg.Connection, client: Users) -> None:
+def test_later_changes_in_the_old_backend_are_imported(url: str, db: psycopg.Connection, client: Users) -> None:
     alice = client("alice")
     first, second = add(db, {}, {})
     run(url)
@@ -175,7 +175,7 @@ def test_what_the_old_backend_did_since_is_brought_over(url: str, db: psycopg.Co
     ]
 
 
-def test_what_was_changed_here_stays(url: str, db: psycopg.Connection, client: Users) -> None:
+def test_changes_made_here_are_kept(url: str, db: psycopg.Connection, client: Users) -> None:
     alice = client("alice")
     here, both, older = add(db, {}, {}, {})
     run(url)
@@ -191,7 +191,7 @@ def test_what_was_changed_here_stays(url: str, db: psycopg.Connection, client: U
         assert tasks(db) == before
 
 
-def test_what_was_deleted_here_does_not_come_back(url: str, db: psycopg.Connection, client: Users) -> None:
+def test_tasks_deleted_here_are_not_imported_again(url: str, db: psycopg.Connection, client: Users) -> None:
     unchanged, changed = add(db, {}, {})
     run(url)
     for task_id in (unchanged, changed):
@@ -205,7 +205,7 @@ def test_what_was_deleted_here_does_not_come_back(url: str, db: psycopg.Connecti
     assert tasks(db).keys() == {("alice", changed)}
 
 
-def test_what_was_deleted_there_stays_and_is_named(url: str, db: psycopg.Connection) -> None:
+def test_tasks_deleted_in_the_old_backend_are_kept_and_reported(url: str, db: psycopg.Connection) -> None:
     gone, there = add(db, {}, {})
     run(url)
     before = tasks(db)
@@ -215,7 +215,7 @@ def test_what_was_deleted_there_stays_and_is_named(url: str, db: psycopg.Connect
     assert ("alice", there) in before
 
 
-def test_an_id_that_is_taken_here_is_named(url: str, db: psycopg.Connection, client: Users) -> None:
+def test_an_id_that_is_taken_here_is_reported(url: str, db: psycopg.Connection, client: Users) -> None:
     made = [client("alice").create(f"Made here {n}") for n in range(7)]
     add(db, *({"title": f"Old {n}", "user_id": "alice" if n == 6 else "bob"} for n in range(7)))
     report = run(url)
@@ -242,7 +242,7 @@ REFUSED: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def test_what_cannot_come_is_named_and_the_rest_comes(url: str, db: psycopg.Connection, client: Users) -> None:
+def test_invalid_tasks_are_reported_and_the_others_are_imported(url: str, db: psycopg.Connection, client: Users) -> None:
     db.execute(LOOSE)
     good = add(db, {"user_id": "ü" * 255, "title": "ü" * 200, "description": "ü" * 1000}, {"title": "."})
     refused = {str(id_): reason for reason, rows in REFUSED.items() for id_ in add(db, *rows)}
@@ -264,7 +264,7 @@ def test_tasks_are_copied_after_the_corrections_in_the_file(url: str, db: psycop
     assert ("t" * 200, "t" * 300 + "\nand more") in {row[:2] for row in tasks(db).values()}
 
 
-def test_a_column_without_a_place_here_is_named(url: str, db: psycopg.Connection) -> None:
+def test_an_unknown_column_is_reported(url: str, db: psycopg.Connection) -> None:
     db.execute("ALTER TABLE task ADD priority VARCHAR")
     assert run(url).notes == {"": "column priority has no place here"}
 
@@ -277,7 +277,7 @@ def test_ids_never_move_back(url: str, db: psycopg.Connection, client: Users) ->
 
 
 def test_times_with_a_zone_are_kept(url: str, db: psycopg.Connection, client: Users) -> None:
-    """Newer SQLModel creates such columns."""
+    """Newer versions of SQLModel create columns of this type."""
     db.execute("ALTER TABLE task ALTER created_at TYPE timestamptz, ALTER updated_at TYPE timestamptz")
     add(db, {"created_at": "2025-07-01 12:00+02", "updated_at": "2025-07-01 12:00-02"})
     run(url)
@@ -285,7 +285,7 @@ def test_times_with_a_zone_are_kept(url: str, db: psycopg.Connection, client: Us
     assert (task["created_at"], task["updated_at"]) == ("2025-07-01T10:00:00+00:00", "2025-07-01T14:00:00+00:00")
 
 
-def test_a_table_that_is_itself_called_tasks_makes_way(empty_database: str) -> None:
+def test_an_old_table_named_tasks_can_be_moved_and_imported(empty_database: str) -> None:
     with psycopg.connect(empty_database, autocommit=True) as conn:
         conn.execute(TABLE.replace("TABLE task", "TABLE tasks").replace("ix_task_user_id ON task", "ix_tasks_user_id ON tasks"))
         add(conn, {}, table="tasks")
@@ -297,7 +297,7 @@ def test_a_table_that_is_itself_called_tasks_makes_way(empty_database: str) -> N
         assert tasks(conn).keys() == {("alice", 1)}
 
 
-def test_going_back_takes_along_what_was_made_here(url: str, db: psycopg.Connection, client: Users) -> None:
+def test_going_back_copies_the_tasks_created_here(url: str, db: psycopg.Connection, client: Users) -> None:
     before = add(db, {}, {})
     run(url)
     made = client("alice").create("Made here")
@@ -310,7 +310,7 @@ def test_going_back_takes_along_what_was_made_here(url: str, db: psycopg.Connect
     assert run(url)["deleted here"] == 1
 
 
-def test_a_run_that_fails_leaves_nothing(url: str, db: psycopg.Connection) -> None:
+def test_a_failed_run_changes_nothing(url: str, db: psycopg.Connection) -> None:
     add(db, {})
     db.execute(
         "CREATE TABLE imported_tasks (user_id text, id bigint, content text CHECK (content = ''), PRIMARY KEY (user_id, id))"
@@ -320,7 +320,7 @@ def test_a_run_that_fails_leaves_nothing(url: str, db: psycopg.Connection) -> No
     assert tasks(db) == {}
 
 
-def test_a_change_that_is_under_way_here_is_not_overwritten(url: str, db: psycopg.Connection) -> None:
+def test_an_uncommitted_change_here_is_not_overwritten(url: str, db: psycopg.Connection) -> None:
     (task_id,) = add(db, {})
     run(url)
     change(db, task_id, "Changed there")
@@ -334,8 +334,8 @@ def test_a_change_that_is_under_way_here_is_not_overwritten(url: str, db: psycop
     assert tasks(db)["alice", task_id][0] == "Changed here"
 
 
-def test_nothing_is_lost_and_nothing_of_ours_is_overwritten(url: str, db: psycopg.Connection) -> None:
-    """Both backends serve, people mend and spoil rows by hand, and the import runs now and then."""
+def test_with_changes_on_both_sides_nothing_is_lost_or_overwritten(url: str, db: psycopg.Connection) -> None:
+    """Both backends run, people fix and break rows by hand, and the import runs from time to time."""
     dice = random.Random(7)
     db.execute(LOOSE)
     rows = [TASK] * 60 + [row for refused in REFUSED.values() for row in refused if "id" not in row]

@@ -1,4 +1,4 @@
-"""The list's parameters, alone and together, against a reference in plain Python."""
+"""The parameters of the list, alone and combined, compared with a reference implementation in Python."""
 
 import itertools
 import random
@@ -24,7 +24,7 @@ def ask(client: Client, **parameters: Any) -> Response:
 
 
 def reference(tasks: list[Task], parameters: dict[str, Any]) -> list[Task]:
-    """What a list with these parameters holds, without its limit."""
+    """Return the tasks that a list with these parameters must contain, ignoring `limit`."""
     search, status, descending = parameters.get("search"), parameters.get("status", "all"), parameters.get("order") == "desc"
     keys = {
         "created_at": lambda task: task["id"],
@@ -46,7 +46,7 @@ def reference(tasks: list[Task], parameters: dict[str, Any]) -> list[Task]:
 
 @pytest.fixture(scope="module")
 def rich(app: Flask, database_url: str) -> Client:
-    """A user with 300 tasks: equal titles, equal times, others' tasks in between."""
+    """Create a user with 300 tasks. Some have equal titles or times, and other users' tasks lie in between."""
     client = Client(in_process(app), f"rich-{uuid.uuid4()}")
     chance = random.Random(4)
     with psycopg.connect(database_url, autocommit=True) as conn:
@@ -78,7 +78,7 @@ PARAMETERS = st.fixed_dictionaries(
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parameters=PARAMETERS, place=st.integers(0, 400))
-def test_a_list_is_what_the_reference_says(rich: Client, parameters: dict[str, Any], place: int) -> None:
+def test_a_list_equals_that_of_the_reference(rich: Client, parameters: dict[str, Any], place: int) -> None:
     tasks = rich.list()
     if parameters.get("sort", "created").startswith("created") and place < 300:
         parameters = {**parameters, "after": tasks[place]["id"]}
@@ -94,7 +94,7 @@ def test_a_list_is_what_the_reference_says(rich: Client, parameters: dict[str, A
     ("sort", "order", "status", "limit"),
     list(itertools.product(["created_at", "updated_at", "title"], ["asc", "desc"], ["all", "pending"], [1, 7, 100, 300])),
 )
-def test_walking_the_links_meets_every_task_once(rich: Client, sort: str, order: str, status: str, limit: int) -> None:
+def test_following_the_links_returns_every_task_once(rich: Client, sort: str, order: str, status: str, limit: int) -> None:
     parameters = {"sort": sort, "order": order, "status": status}
     expected = reference(rich.list(), parameters)
     pages = walk(rich, {**parameters, "limit": limit, "mine": "kept & sent"})
@@ -113,7 +113,7 @@ def walk(client: Client, parameters: dict[str, Any]) -> list[list[Task]]:
 
 
 def next_path(answer: Response) -> str:
-    """The path of the next page, "" on the last."""
+    """Return the path of the next page, or "" on the last page."""
     link = answer.headers.get("Link", "")
     match = re.fullmatch(r'(?:<(/api/[^>]+)>; rel="next")?', link)
     assert match, link
@@ -121,7 +121,7 @@ def next_path(answer: Response) -> str:
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
-def test_nothing_is_lost_or_repeated_when_tasks_come_and_go_between_pages(alice: Client, order: str) -> None:
+def test_creates_and_deletes_between_pages_lose_and_repeat_no_task(alice: Client, order: str) -> None:
     chance = random.Random(7)
     stay = [alice.create(f"stays {n}")["id"] for n in range(30)]
     go = [alice.create(f"goes {n}")["id"] for n in range(30)]
@@ -215,7 +215,7 @@ def test_an_email_address_as_user_id_survives_the_link(alice: Client) -> None:
 @pytest.mark.parametrize(
     ("title", "search"),
     [
-        ("Caf\u00e9", "cafe\u0301"),  # composed and decomposed
+        ("Caf\u00e9", "cafe\u0301"),  # composed and decomposed characters
         ("Cafe\u0301", "caf\u00e9"),
         ("CAF\u00c9", "cafe\u0301"),
         ("\u039f\u0394\u039f\u03a3", "\u03bf\u03b4\u03bf\u03c2"),  # final sigma

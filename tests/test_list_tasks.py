@@ -20,7 +20,7 @@ def test_it_is_complete(alice: Client, sql: psycopg.Connection) -> None:
     assert [task["title"] for task in alice.list()] == [str(n) for n in range(1, 3001)]
 
 
-def test_it_holds_nothing_of_others(alice: Client, bob: Client) -> None:
+def test_it_contains_no_tasks_of_other_users(alice: Client, bob: Client) -> None:
     alice.create("alice's")
     bob.create("bob's")
     assert [task["title"] for task in alice.list()] == ["alice's"]

@@ -26,7 +26,7 @@ def test_it_works(empty_database: str) -> None:
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The empty folder that migrate() reads instead of `sql/migrations/`."""
+    """Make migrate() read an empty folder instead of `sql/migrations/`. Return the folder."""
     monkeypatch.setattr(migrations, "SQL", tmp_path)
     (tmp_path / "migrations").mkdir()
     return tmp_path / "migrations"
@@ -34,7 +34,7 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def with_an_index(folder: Path) -> list[str]:
-    """The names of the service's migrations and of one more, which cannot run in a transaction."""
+    """Add a migration that cannot run in a transaction to the service's migrations. Return the names of all."""
     shutil.copytree(SQL / "migrations", folder, dirs_exist_ok=True)
     index = "CREATE INDEX CONCURRENTLY tasks_title ON tasks (user_id, title)"
     (folder / "9001_index.sql").write_text(f"-- No transaction\n{index};\nCOMMENT ON INDEX tasks_title IS 'x';\n")
@@ -56,7 +56,7 @@ def test_sixteen_at_once_behind_a_pooler_apply_each_file_once(empty_database: st
 
 @pytest.mark.parametrize("head", ["", "-- No transaction\n"], ids=["transaction", "no transaction"])
 def test_statements_run_one_by_one(head: str, empty_database: str, folder: Path) -> None:
-    """`current_query()` is the text that the server received in one message."""
+    """`current_query()` returns the text that the server received in one message."""
     texts = [
         r"""SELECT 'a;b', 'it''s;', '', E'\';', e'\\', E''';\'', date'2026-11-26', 'c:\'""",
         'SELECT 1 AS "x;""y;", 2 AS cost$',
@@ -73,7 +73,7 @@ def test_statements_run_one_by_one(head: str, empty_database: str, folder: Path)
         assert conn.execute("SELECT trim(text, E'\n') FROM received").fetchall() == [(record,)] * len(texts)
 
 
-def test_a_file_that_fails_leaves_nothing_of_itself(empty_database: str, folder: Path) -> None:
+def test_a_file_that_fails_is_rolled_back(empty_database: str, folder: Path) -> None:
     (folder / "0001_good.sql").write_text("CREATE TABLE good (id int);")
     (folder / "0002_bad.sql").write_text("CREATE TABLE half (id int); CREATE TABLE bad (id nonsense);")
     (folder / "0003_next.sql").write_text("CREATE TABLE next (id int);")
@@ -115,7 +115,7 @@ def test_a_newer_schema_is_left_alone(empty_database: str) -> None:
     assert migrate(empty_database) == []
 
 
-def test_the_table_explains_itself(database_url: str) -> None:
+def test_each_column_of_tasks_has_a_comment(database_url: str) -> None:
     with psycopg.connect(database_url) as conn:
         columns = "SELECT attname, col_description(attrelid, attnum) FROM pg_attribute WHERE attrelid = 'tasks'::regclass"
         silent = [name for name, comment in conn.execute(f"{columns} AND attnum > 0 AND NOT attisdropped") if not comment]
@@ -132,7 +132,7 @@ def test_the_table_explains_itself(database_url: str) -> None:
         "CREATE INDEX ON tasks (user_id, title)",
     ],
 )
-def test_prepared_statements_survive_it(migration: str, empty_database: str) -> None:
+def test_prepared_statements_survive_a_migration(migration: str, empty_database: str) -> None:
     migrate(empty_database)
     with application(empty_database, DB_POOL_SIZE="1") as app:
         alice = Client(in_process(app), f"alice-{uuid.uuid4()}")

@@ -1,4 +1,4 @@
-"""The log records of an outage of the database."""
+"""The log records of a database outage."""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def failed_connect(message: str) -> None:
 
 
 def failure(database_url: str, caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
-    """The one record of a request that fails."""
+    """Send a request that fails. Return the one log record that it causes."""
     with application(database_url) as app:
         assert Client(in_process(app), "alice").call("GET").status == 503
     (record,) = (vars(record) for record in caplog.records if record.name == "todo_api.outage")

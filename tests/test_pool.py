@@ -1,4 +1,4 @@
-"""The limits of the connection pool, and connections that outlive a migration or a hanging server."""
+"""The limits of the connection pool, statement deadlines, and connections that stay usable after a schema change."""
 
 import os
 import uuid
@@ -58,7 +58,7 @@ def test_the_limit_of_a_user_holds_however_many_others_there_are(pool: Pool) -> 
             use(pool, "alice")
 
 
-def test_a_request_leaves_nothing_behind(pool: Pool) -> None:
+def test_a_request_leaves_no_state_in_the_pool(pool: Pool) -> None:
     use(pool, "alice").close()
     assert (pool.waiting, pool.in_use, pool.slow_users) == (0, {}, {})
 
@@ -87,7 +87,7 @@ def test_users_whose_statements_time_out_share_a_quarter_of_the_connections(pool
             use(pool, "slow-2")
         use(pool, "alice").close()
     pool.fetch_row(Statement(b"SELECT 1", []), {"user_id": "slow-2"}, may_block=False)
-    assert set(pool.slow_users) == {"slow-0", "slow-1", "slow-3"}  # a user whose statement succeeds is no longer slow
+    assert set(pool.slow_users) == {"slow-0", "slow-1", "slow-3"}  # slow-2 is no longer slow, because its statement succeeded
 
 
 def test_the_deadline_is_short_while_a_quarter_of_the_connections_are_stuck(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_a_statement_past_its_deadline_is_cancelled_on_the_server(database_url: 
     wait_until(lambda: sql.execute(running, [pid]).fetchone() == (0,), "the server has cancelled the statement")
 
 
-def test_a_result_type_that_changes_costs_no_request(empty_database: str) -> None:
+def test_a_changed_result_type_fails_no_request(empty_database: str) -> None:
     migrate(empty_database)
     with application(empty_database, DB_POOL_SIZE="1") as app, psycopg.connect(empty_database, autocommit=True) as sql:
         alice = Client(in_process(app), f"alice-{uuid.uuid4()}")

@@ -9,8 +9,8 @@ REQUIREMENTS = Path(__file__).parents[1] / "requirements.txt"
 PACKAGE = Path(__file__).parents[1] / "todo_api"
 
 
-def test_every_install_is_the_same() -> None:
-    """Each package is pinned, and so is whatever it brings along."""
+def test_every_package_is_pinned() -> None:
+    """Each package is pinned, and so are its dependencies."""
     lines = REQUIREMENTS.read_text().splitlines()
     pinned = {
         canonicalize_name(each.name): each for each in map(Requirement, filter(None, (line.partition("#")[0] for line in lines)))
@@ -25,7 +25,7 @@ def test_every_install_is_the_same() -> None:
     assert needed <= pinned.keys()
 
 
-def test_whatever_the_service_imports_is_required() -> None:
+def test_every_imported_package_is_required() -> None:
     distributions = packages_distributions()
     pinned = {canonicalize_name(Requirement(line).name) for line in REQUIREMENTS.read_text().splitlines() if line[:1].isalpha()}
     nodes = [node for path in PACKAGE.glob("*.py") for node in ast.walk(ast.parse(path.read_text()))]

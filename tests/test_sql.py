@@ -1,4 +1,4 @@
-"""The files of `sql/`: in psql, and in the eyes of the planner."""
+"""The files of `sql/`: they run in psql, and their query plans are efficient."""
 
 import json
 import re
@@ -59,14 +59,14 @@ def test_a_statement_names_its_columns(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", sorted(SQL.glob("list_tasks_*.sql")), ids=lambda file: file.stem)
-def test_the_lists_filter_and_answer_alike(file: Path) -> None:
+def test_all_list_statements_have_the_same_filters_and_results(file: Path) -> None:
     shared = r"      AND \(:'status'.*\n      AND \((?:\n.*)+?\n      \)\n|    OFFSET(?:.*\n)+"
     assert re.findall(shared, file.read_text()) == re.findall(shared, (SQL / "list_tasks.sql").read_text())
     assert len(re.findall(shared, file.read_text())) == 2
 
 
 def plan(sql: psycopg.Connection, file: Path, values: dict[str, str]) -> list[dict[str, Any]]:
-    """All nodes of the plan."""
+    """Return all nodes of the statement's query plan."""
     sql.execute(SETTINGS)
     row = execute(sql, file, values, b"EXPLAIN (FORMAT json) ").fetchone()
     assert row
@@ -79,7 +79,7 @@ def plan(sql: psycopg.Connection, file: Path, values: dict[str, str]) -> list[di
 
 @pytest.fixture(scope="session")
 def crowded(database_url: str) -> str:
-    """100,000 tasks of 1,000 users."""
+    """Insert 100,000 tasks of 1,000 users. Return the database's URL."""
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("INSERT INTO tasks (user_id, title) SELECT 'crowd-' || n % 1000, n FROM generate_series(1, 100000) AS n")
         conn.execute("VACUUM ANALYZE tasks")
@@ -97,7 +97,7 @@ def test_a_plan_reads_one_range_of_the_key_and_sorts_nothing(file: Path, sql: ps
             assert "user_id" in node.get("Index Cond", "") or node["Node Type"] == "Bitmap Heap Scan", node
 
 
-def test_the_databases_log_can_name_the_file() -> None:
+def test_a_statement_contains_the_name_of_its_file() -> None:
     assert statement(SQL / "get_task.sql").text.startswith(b"SELECT /* get_task */ ")
     assert b"--" not in statement(SQL / "get_task.sql").text
 

@@ -29,7 +29,7 @@ def test_it_sets_the_value_of_the_body(alice: Client, value: bool) -> None:
 
 
 @pytest.mark.parametrize("body", [{"completed": None}, {"completed": 1}, {"completed": "true"}, [], "true", 1])
-def test_it_rejects_what_is_no_boolean(alice: Client, body: Any) -> None:
+def test_it_rejects_a_value_that_is_not_a_boolean(alice: Client, body: Any) -> None:
     task = alice.create()
     answer = alice.call("PATCH", f"{task['id']}/complete", body)
     assert answer.status == 422

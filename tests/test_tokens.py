@@ -1,4 +1,4 @@
-"""Tokens of Better Auth, which are signed with published keys, and where these keys come from."""
+"""Tokens that Better Auth signs with published keys, and how the service fetches these keys."""
 
 import contextlib
 import json
@@ -372,7 +372,7 @@ def test_a_short_rsa_key_is_not_used(server: KeyServer, verifier: Verifier) -> N
 
 
 def in_a_child(test: Callable[[], object]) -> bool:
-    """Run the test in a new child process, as a worker would; return whether its result is true."""
+    """Run the test in a forked process, like a worker. Return whether its result is true."""
     with warnings.catch_warnings(action="ignore"):  # Python warns about the threads of this process
         pid = os.fork()
     if pid == 0:
@@ -394,7 +394,7 @@ def test_processes_share_the_fetched_keys(server: KeyServer, monkeypatch: pytest
     assert (len(store.keys), store.fetched > 0) == (len(KEYS), True)
 
 
-def test_processes_share_that_a_key_was_withdrawn(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_withdrawn_key_is_dropped_in_all_processes(server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
     store = jwks.KeyStore(server.jwks_url)
     assert store.find("kid-EdDSA", "EdDSA")
     server.keys.remove(KEYS["EdDSA"])
@@ -435,14 +435,14 @@ def test_a_known_key_never_waits_for_a_hanging_server(
     for n in range(20):
         assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": f"user-{n}"})) == f"user-{n}"
     assert asked.wait(10)
-    assert not verifier.keys.fetch_done.is_set(), "the fetch still hangs, and all were answered"
+    assert not verifier.keys.fetch_done.is_set(), "the fetch ended, but it should still hang"
     released.set()
     wait_for_fetches(verifier)
 
 
 @pytest.fixture
 def dribbling() -> Iterator[Callable[[str], str]]:
-    """Starts a server that sends the text and then one byte every 50 ms, on a port of 127.0.0.1; returns its address."""
+    """Yield a function that starts a server and returns its address. The server sends a text, then one byte every 50 ms."""
     ended = threading.Event()
     listeners: list[socket.socket] = []
 
@@ -469,8 +469,8 @@ def dribbling() -> Iterator[Callable[[str], str]]:
         listener.close()
 
 
-DRIBBLES = {  # what the server sends at once before it dribbles
-    "handshake": ("https", "\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"),  # the head of a ServerHello of 16 KB
+DRIBBLES = {  # what the server sends at once before it sends single bytes
+    "handshake": ("https", "\x16\x03\x03\x40\x00\x02\x00\x3f\xfc"),  # the start of a ServerHello of 16 KB
     "headers": ("http", "HTTP/1.1 200 OK\r\nX-Header: "),
     "body": ("http", "HTTP/1.1 200 OK\r\n\r\n{"),
     "chunked body": ("http", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n80000\r\n"),
@@ -528,7 +528,7 @@ def test_a_request_does_not_wait_for_a_hanging_name_lookup(server: KeyServer, mo
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     monkeypatch.setattr(jwks, "FETCH_SECONDS", 3)
     passes(jwks.RETRY_INTERVAL + 1, monkeypatch)
-    assert store.find("kid-EdDSA", "EdDSA"), "the next fetch does not wait for the one that hangs"
+    assert store.find("kid-EdDSA", "EdDSA"), "the next fetch waited for the fetch that hangs"
     released.set()
     assert hung.wait(10)
 
@@ -544,7 +544,7 @@ def test_keys_are_fetched_over_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert jwks.KeyStore(server.jwks_url.replace("https", "HTTPS")).find("kid-EdDSA", "EdDSA")
         elsewhere = jwks.KeyStore(server.jwks_url.replace("127.0.0.1", "localhost"))
-        with pytest.raises(jwt.PyJWKClientConnectionError):  # the certificate is for 127.0.0.1
+        with pytest.raises(jwt.PyJWKClientConnectionError):  # the certificate is only valid for 127.0.0.1
             elsewhere.find("kid-EdDSA", "EdDSA")
         assert server.fetches == 1
 

@@ -1,4 +1,4 @@
-"""openapi.json and the service agree, and users can read what is wrong."""
+"""The service agrees with openapi.json, and its error messages are readable."""
 
 import json
 import re
@@ -161,7 +161,7 @@ def test_users_can_read_what_is_wrong_in_a_header(alice: Client) -> None:
 
 
 def assert_shape(answer: Response, location: list[str]) -> None:
-    """Each problem has its parts, a keyword as its type, and no word that only those who know JSON Schema understand."""
+    """Assert that each problem has the right fields, a keyword as its type, and a message without JSON Schema jargon."""
     for problem in answer.json["detail"]:
         assert problem.keys() == {"loc", "msg", "type"}
         assert problem["loc"][:1] == location
@@ -189,7 +189,7 @@ def test_a_body_that_is_not_json_is_explained(alice: Client, body: bytes, detail
     assert (answer.status, answer.json) == (400, {"detail": detail})
 
 
-def test_the_examples_of_errors_are_real(alice: Client, bob: Client) -> None:
+def test_the_examples_of_errors_equal_real_responses(alice: Client, bob: Client) -> None:
     task = alice.create()["id"]
     answers = [
         alice.call("POST", body=b"{"),
@@ -212,7 +212,7 @@ def test_the_examples_of_errors_are_real(alice: Client, bob: Client) -> None:
     assert answers[-1].json == responses["Unavailable"]["example"]
 
 
-def test_forms_begin_with_the_user() -> None:
+def test_user_id_is_the_first_parameter() -> None:
     for path, operations in DOC["paths"].items():
         for operation in operations.values():
             if "{user_id}" in path:
@@ -222,7 +222,7 @@ def test_forms_begin_with_the_user() -> None:
 
 @pytest.fixture
 def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database_url: str) -> Iterator[Client]:
-    """A service whose document has one more operation; its view returns what a statement would get."""
+    """Run a service with an additional operation. Its view returns the values that a statement would get."""
     number = {"type": ["integer", "null"], "minimum": 1}
     operation = {
         "operationId": "made_up",
@@ -268,7 +268,7 @@ def test_a_whole_float_becomes_an_integer(made_up: Client, body: bytes, n: int |
 
 
 @pytest.mark.parametrize("body", [b'{"n": 1.5}', b'{"n": 1e400}', b'{"n": 0.0}', b'{"n": "1"}', b'{"n": true}'])
-def test_what_is_no_integer_is_explained(made_up: Client, body: bytes) -> None:
+def test_a_value_that_is_not_an_integer_is_explained(made_up: Client, body: bytes) -> None:
     answer = made_up.call("POST", "made-up?status=done", body, headers={"X-Reason": "x"})
     assert (answer.status, answer.json["error"]) == (422, "n: must be a whole number from 1")
 

@@ -1,4 +1,4 @@
-"""The same API as FastAPI users would write it, and tuned: one statement an operation, in autocommit, prepared by asyncpg."""
+"""The same API as FastAPI users would write it, but tuned: one statement per operation, in autocommit, prepared by asyncpg."""
 
 import os
 from collections.abc import AsyncIterator

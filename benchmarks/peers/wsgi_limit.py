@@ -1,4 +1,4 @@
-"""What gunicorn, gevent and psycopg leave to any application: a bare callable that routes by hand and validates nothing."""
+"""A bare WSGI callable that routes by hand and validates nothing: the upper limit with gunicorn, gevent and psycopg."""
 
 import json
 import os
@@ -29,7 +29,7 @@ pool = ConnectionPool(
     os.environ["NEON_DATABASE_URL"],
     kwargs={"autocommit": True, "prepare_threshold": 0, "options": "-c timezone=UTC -c plan_cache_mode=force_generic_plan"},
     min_size=8,
-    open=False,  # its threads do not survive a fork
+    open=False,  # opened after the fork, because its threads do not survive a fork
 )
 remembered: dict[str, tuple[str, float]] = {}
 

@@ -1,4 +1,4 @@
-// A Better Auth server on 127.0.0.1:PORT. Users and keys live in its memory.
+// A Better Auth server on 127.0.0.1:PORT. It keeps users and keys in memory.
 import { createServer } from "node:http";
 import { betterAuth } from "better-auth";
 import { fromNodeHeaders, toNodeHandler } from "better-auth/node";
@@ -11,12 +11,12 @@ const auth = betterAuth({
   baseURL: `http://127.0.0.1:${PORT}`,
   secret: BETTER_AUTH_SECRET,
   emailAndPassword: { enabled: true },
-  // Session cookies that look like tokens, signed like the plugin's own tokens or with the secret.
+  // Session cookies that look like tokens. They are signed like the plugin's tokens or with the secret.
   session: { cookieCache: { enabled: true, strategy: "jwt" } },
   plugins: [jwt({ jwks: { keyPairConfig: { alg: ALG } }, sessionCookieCache: COOKIE_KEY === "published" })],
 });
 
-// The other way to a token: the application signs it with the shared secret.
+// The other way to get a token: the application signs it with the shared secret.
 async function handSigned(request, response) {
   const session = await auth.api.getSession({ headers: fromNodeHeaders(request.headers) });
   if (!session) return response.writeHead(401).end();

@@ -1,4 +1,4 @@
-"""The service with tokens of a real Better Auth server, the npm package in Node.js."""
+"""The service with tokens of a real Better Auth server (the npm package in Node.js)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class User:
 
 
 class BetterAuth(Server):
-    """server.mjs, which runs inside a `with` block."""
+    """Runs server.mjs inside a `with` block."""
 
     def __init__(self, node: str, **env: str) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class BetterAuth(Server):
         self.send = over_http(self.port)
 
     def responds(self) -> bool:
-        """Whether it says that it is up."""
+        """Return whether GET /api/auth/ok returns 200."""
         return self.send("GET", "/api/auth/ok", {}, None).status == 200
 
     def sign_up(self) -> User:
@@ -60,11 +60,11 @@ class BetterAuth(Server):
         return token
 
     def service(self, database_url: str) -> Service:
-        """One worker, so that a key which the service knows is known to all of it."""
+        """Return a service with one worker, so that there is only one set of known keys."""
         return Service(database_url, BETTER_AUTH_URL=self.origin, WEB_CONCURRENCY="1")
 
     def client(self, service: Service, user: User, path: str = PLUGIN) -> Client:
-        """The user with a new token from the path."""
+        """Return a client for the user with a new token from the path."""
         client = Client(service.send, user.user_id)
         client.headers = {"Authorization": f"Bearer {self.token(user, path)}", "Origin": self.origin}
         return client
@@ -72,7 +72,7 @@ class BetterAuth(Server):
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """Node.js; skips where it or the package is missing, unless REQUIRE_BETTER_AUTH is set."""
+    """Return the path of Node.js. If it or the package is missing, skip, or fail if REQUIRE_BETTER_AUTH is set."""
     node = shutil.which("node")
     if node and (HERE / "node_modules" / "better-auth").is_dir():
         return node
@@ -103,7 +103,7 @@ def bob(auth: BetterAuth, service: Service) -> Client:
 
 
 def manage_a_task(user: Client) -> None:
-    """Everything that its owner can do with a task."""
+    """Call each operation on a task as its owner."""
     task = user.create("Buy milk")
     assert (task["user_id"], user.list()) == (user.user_id, [task])
     assert user.call("GET", task["id"]).json == task
@@ -114,7 +114,7 @@ def manage_a_task(user: Client) -> None:
 
 
 def show(client: Client, token: str) -> Response:
-    """What the client gets to see with another token."""
+    """Request the client's list with another token. Return the response."""
     return client.call("GET", headers={"Authorization": f"Bearer {token}"})
 
 
@@ -128,7 +128,7 @@ def test_users_manage_their_own_tasks(auth: BetterAuth, alice: Client, bob: Clie
     manage_a_task(bob)
 
 
-def test_users_reach_nothing_of_each_other(alice: Client, bob: Client) -> None:
+def test_users_cannot_access_each_others_tasks(alice: Client, bob: Client) -> None:
     task = alice.create()
     assert bob.list() == []
     for method, path in [*ON_A_TASK, ("GET", ""), ("POST", "")]:
@@ -151,18 +151,18 @@ def test_a_tampered_token_is_refused(alice: Client, bob: Client) -> None:
     assert alice.list() == bob.list() == []
 
 
-def test_the_cookies_of_a_session_are_no_tokens(auth: BetterAuth, service: Service) -> None:
+def test_session_cookies_are_not_accepted_as_tokens(auth: BetterAuth, service: Service) -> None:
     user = auth.sign_up()
     alice = auth.client(service, user)
     session = user.cookies["better-auth.session_data"]
     ours, theirs = (jwt.decode(each, options={"verify_signature": False}) for each in (token(alice), session))
-    assert (theirs["sub"], theirs["iss"]) == (ours["sub"], ours["iss"])  # and the same key: only the audience differs
+    assert (theirs["sub"], theirs["iss"]) == (ours["sub"], ours["iss"])  # only the audience differs
     assert jwt.get_unverified_header(session)["kid"] == jwt.get_unverified_header(token(alice))["kid"]
     for value in (session, user.cookies["better-auth.session_token"], str(uuid.uuid4())):
         assert show(alice, value).status == 401
 
 
-def test_a_session_cookie_signed_with_the_secret_is_no_token(node: str, database_url: str) -> None:
+def test_a_session_cookie_signed_with_the_secret_is_not_accepted_as_a_token(node: str, database_url: str) -> None:
     with BetterAuth(node, COOKIE_KEY="secret") as auth, auth.service(database_url) as service:
         user = auth.sign_up()
         session = user.cookies["better-auth.session_data"]
@@ -186,4 +186,4 @@ def test_a_known_key_outlives_the_auth_server(node: str, database_url: str) -> N
         manage_a_task(alice)
         auth.stop()
         manage_a_task(alice)
-        manage_a_task(bob)  # whose token the service meets only now
+        manage_a_task(bob)  # the service has not seen this token before

@@ -1,4 +1,4 @@
-// Uses the page at /docs as a person would, and prints what it showed as one line of JSON.
+// Uses the page at /docs as a person would, and prints what the page showed as one line of JSON.
 
 import { chromium } from "playwright-core";
 
@@ -16,7 +16,7 @@ page.on("request", (request) => requests.push(request.url()));
 page.on("pageerror", (error) => problems.push(String(error)));
 page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
 
-/** Fill in an operation, click Execute, and read the response off the page. */
+/** Fill in an operation, click Execute, and return the response that the page shows. */
 async function execute(operationId, parameters = {}, body) {
   const operation = page.locator(`.opblock[id$="-${operationId}"]`);
   await operation.locator(".opblock-summary-control").click();

@@ -5,7 +5,7 @@ import http from "node:http"
 const [module, api, user, token] = process.argv.slice(2)
 const { list, send, session, tasksPath } = await import(module)
 
-/** A proxy that forwards the first request and then loses the response: it returns a 503. It drops the second connection. */
+/** A proxy that forwards the first request but returns a 503 instead of the response. It drops the second connection. */
 let requests = 0
 const proxy = http.createServer(async (request, response) => {
   const body = Buffer.concat(await request.toArray())
@@ -37,6 +37,6 @@ const invalid = await failure(send("POST", tasksPath(), { title: "", completed: 
 const missing = await failure(send("GET", tasksPath(2 ** 52)))
 session.token = ""
 const unauthorized = await failure(send("GET", tasksPath()))
-session.api = `http://127.0.0.1:${port}` // of the proxy, which is closed
+session.api = `http://127.0.0.1:${port}` // the port of the closed proxy
 const lost = await failure(send("GET", tasksPath()))
 console.log(JSON.stringify({ requests, created, pages, fresh, conflict, invalid, missing, unauthorized, lost, port }))

@@ -1,4 +1,4 @@
-"""What a page of another origin can read in a real browser."""
+"""A page of another origin can read the API's responses in a real browser."""
 
 import json
 import subprocess

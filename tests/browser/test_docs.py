@@ -13,7 +13,7 @@ from tests.support.browser import browser_command, pictures
 from tests.support.client import token
 from tests.support.server import Service
 
-MAX_HEIGHT = 3000  # pixels of an open operation; with each error on its own it was 4,060
+MAX_HEIGHT = 3000  # pixels of an open operation; it was 4,060 when each error had its own entry
 
 
 def test_a_person_creates_lists_toggles_and_deletes_a_task(database_url: str, tmp_path: Path) -> None:
@@ -41,6 +41,6 @@ def test_a_person_creates_lists_toggles_and_deletes_a_task(database_url: str, tm
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/docs/", "/docs/swagger-ui.css"])
-def test_there_is_no_such_page_without_debug(app: Flask, path: str) -> None:
+def test_there_is_no_docs_page_without_debug(app: Flask, path: str) -> None:
     response = app.test_client().get(path)
     assert (response.status_code, response.json) == (404, {"detail": "Not Found"})

@@ -26,7 +26,7 @@ class FileServer(Server):
 
 
 def node(*arguments: str) -> str:
-    """What Node.js prints. Skips without it, unless REQUIRE_NODE is set."""
+    """Run Node.js and return what it prints. If it is missing, skip, or fail if REQUIRE_NODE is set."""
     program = shutil.which("node") or ""
     if not program:
         reason = "Node.js is not installed"
@@ -77,7 +77,7 @@ def test_the_usage_of_the_readme_works(service: Service, alice: Client, tmp_path
     }.items():
         assert printed in text
         text = text.replace(printed, ours)
-    (tmp_path / "package.json").write_text('{"type": "module"}')  # as <script type="module"> in a page
+    (tmp_path / "package.json").write_text('{"type": "module"}')  # like <script type="module"> in a page
     (tmp_path / "api.js").write_text(HELPER)
     (tmp_path / "usage.js").write_text(text)
     output = node(str(tmp_path / "usage.js"))

@@ -1,4 +1,4 @@
-// A frontend's calls in the types that openapi-typescript makes of openapi.json: to compile is the test.
+// Calls of a frontend, with the types that openapi-typescript generates from openapi.json. The test is that this compiles.
 
 import createClient from "openapi-fetch";
 import type { components, paths } from "./api";
@@ -37,26 +37,26 @@ export async function change(task: Schemas["Task"], tag: string): Promise<Schema
   return toggled.data ?? data;
 }
 
-/** Every failure of every call is one of two shapes, which `detail` alone tells apart. */
+/** Format an error. Errors have one of two shapes, which differ in the type of `detail`. */
 function readable(error: Schemas["Error"] | Schemas["ValidationError"]): string {
   const { detail } = error;
   return typeof detail === "string" ? detail : detail.map(({ loc, msg }) => `${loc.join(".")}: ${msg}`).join("\n");
 }
 
-/** What the document forbids does not compile. */
+/** Calls that the document forbids must not compile. */
 export async function mistakes(user_id: string): Promise<void> {
   const params = { path: { user_id } };
-  // @ts-expect-error: a task has a title
+  // @ts-expect-error: a title is required
   await client.POST("/api/{user_id}/tasks", { params, body: { description: "milk" } });
-  // @ts-expect-error: which is not null
+  // @ts-expect-error: a title must not be null
   await client.POST("/api/{user_id}/tasks", { params, body: { title: null } });
-  // @ts-expect-error: no such status
+  // @ts-expect-error: there is no such status
   await client.GET("/api/{user_id}/tasks", { params: { ...params, query: { status: "done" } } });
-  // @ts-expect-error: the path names a user
+  // @ts-expect-error: the path needs a user
   await client.GET("/api/{user_id}/tasks", {});
   const { data } = await client.GET("/api/{user_id}/tasks", { params });
-  // @ts-expect-error: there is no data when the request has failed
+  // @ts-expect-error: there is no data if the request failed
   data.length;
-  // @ts-expect-error: the list is no object with the tasks in it
+  // @ts-expect-error: the list is an array, not an object
   data?.tasks;
 }

@@ -1,4 +1,4 @@
-"""Tells schemathesis, which loads this file into its own process, what openapi.json cannot say."""
+"""Hooks for rules that openapi.json cannot express. schemathesis loads this file into its own process."""
 
 import json
 import os
@@ -18,25 +18,25 @@ REFUSAL = int(os.environ.get("REFUSAL", "0"))
 
 @schemathesis.hook
 def filter_failure(context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
-    """Drop the failures that the document describes in words only."""
+    """Return whether to keep the failure. Drop those that openapi.json explains only in descriptions."""
     if isinstance(failure, AcceptedNegativeData):
-        # A null body counts as no body. The schema does not say so, because openapi-python-client cannot read such a schema.
+        # A null body counts as no body. The schema cannot say so, because openapi-python-client cannot read such a schema.
         return not (case.operation.path.endswith("/complete") and case.body is None)
     if not isinstance(failure, RejectedPositiveData):
         return True
     sent = response.request.headers
     if response.status_code == 412:
-        return "If-Match" not in sent  # no schema knows which version a task has
+        return "If-Match" not in sent  # a schema cannot express a task's current version
     problems: list[dict[str, Any]] = response.json()["detail"] if response.status_code == 422 else []
     if [problem["type"] for problem in problems] == ["idempotency"]:
-        return "Idempotency-Key" not in sent  # no schema knows which keys were used before
-    # OpenAPI has no schema for two parameters together: `after` works with one `sort` only.
+        return "Idempotency-Key" not in sent  # a schema cannot express which keys are in use
+    # `after` only works with one value of `sort`. OpenAPI cannot express rules for two parameters together.
     return not ("sort" in case.query and [(each["loc"], each["type"]) for each in problems] == [(["query", "after"], "not")])
 
 
 @schemathesis.check
 def announced(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-    """An error status without an entry of its own is one of the examples of the `default` response."""
+    """Assert that an error status without its own entry is among the examples of the `default` response."""
     method = case.operation.method
     responses = DOCUMENT["paths"][case.operation.path][method]["responses"]
     if str(response.status_code) not in responses and response.request.method == method.upper():
@@ -48,18 +48,18 @@ if REFUSAL:
 
     @schemathesis.check
     def refused(ctx: CheckContext, response: Response, case: Case[Any]) -> None:
-        """Every task operation answers REFUSAL, whatever else may be wrong with the request."""
+        """Assert that every task operation returns the status REFUSAL, even if the request has other errors."""
         template, method = case.operation.path, case.operation.method.upper()
         path = unquote(urlsplit(response.request.url or "").path)
-        own = re.sub(r"{\w+}", "[^/]+", template)  # a user_id with a slash in it makes another path
+        own = re.sub(r"{\w+}", "[^/]+", template)  # a user_id with a slash would be another path
         if template.startswith("/api/") and response.request.method == method and re.fullmatch(own, path):
-            expected = REFUSAL if "Authorization" in response.request.headers else 401  # schemathesis leaves it out at times
+            expected = REFUSAL if "Authorization" in response.request.headers else 401  # schemathesis sometimes omits it
             assert response.status_code == expected, f"Expected {expected}, got {response.status_code}"
 
 else:
 
     @schemathesis.hook
     def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:
-        """Replace an empty If-Match, which is always a 412: schemathesis prefers it, and would hardly ever delete a task."""
+        """Replace an empty If-Match. It always causes a 412, and schemathesis sends it so often that deletes rarely succeed."""
         if case.headers and case.headers.get("If-Match") == "":
             case.headers["If-Match"] = "*"

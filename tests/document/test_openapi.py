@@ -1,4 +1,4 @@
-"""openapi.json as the tools of a frontend read it."""
+"""openapi.json is valid, and a frontend's tools can use it."""
 
 import json
 import os
@@ -17,7 +17,7 @@ MODULES = HERE / "node_modules"
 
 @pytest.fixture(scope="session")
 def node() -> str:
-    """Node.js; skips where it or a package is missing, unless REQUIRE_NODE is set."""
+    """Return the path of Node.js. If it or a package is missing, skip, or fail if REQUIRE_NODE is set."""
     node = shutil.which("node")
     if node and (MODULES / "openapi-typescript").is_dir():
         return node
@@ -31,7 +31,7 @@ def test_it_is_an_openapi_3_1_document() -> None:
     validate(document, cls=OpenAPIV31SpecValidator)
 
 
-def test_a_frontend_in_typescript_compiles_with_the_types_made_of_it(node: str, tmp_path: Path) -> None:
+def test_a_typescript_frontend_compiles_with_the_generated_types(node: str, tmp_path: Path) -> None:
     shutil.copy(HERE / "client.ts", tmp_path)
     (tmp_path / "package.json").write_text('{"type": "module"}')
     (tmp_path / "node_modules").symlink_to(MODULES)

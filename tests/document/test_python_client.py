@@ -1,4 +1,4 @@
-"""A Python client that openapi-python-client generates from openapi.json, against the real service."""
+"""The Python client that openapi-python-client generates from openapi.json works with the real service."""
 
 import importlib
 import subprocess
@@ -16,7 +16,7 @@ from todo_api.validation import DOCUMENT
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The name of the generated package, which can be imported."""
+    """Generate the client and make it importable. Yield the package's name."""
     folder, name = tmp_path_factory.mktemp("generated"), "todo_api_client"
     (folder / "config.yaml").write_text("post_hooks: []\n")  # no formatting
     command = [sys.executable, "-m", "openapi_python_client", "generate", "--path", str(DOCUMENT), "--meta", "none"]

@@ -1,4 +1,4 @@
-"""schemathesis sends what openapi.json allows, and what it forbids, and holds every answer against it."""
+"""schemathesis sends requests that openapi.json allows or forbids, and checks every response against it."""
 
 import json
 import os
@@ -21,18 +21,18 @@ HERE = Path(__file__).resolve().parent
 
 @pytest.fixture
 def service(empty_database: str) -> Iterator[Service]:
-    """On a database of its own, whose ids start at 1: the same seed then makes the same requests."""
+    """Start a service on its own database, whose ids start at 1, so that the same seed gives the same requests."""
     with Service(empty_database) as service:
         yield service
 
 
 def bearer(user_id: str) -> str:
-    """In small letters: behind `Bearer`, schemathesis reads the token and takes its `sub` for every user_id."""
+    """Return a header with lower-case `bearer`. After `Bearer`, schemathesis would use the token's `sub` as every user_id."""
     return f"bearer {token({'sub': user_id, 'exp': None})}"
 
 
 def run(service: Service, folder: Path, *options: str, settings: Path | None = None, refusal: int = 0) -> None:
-    """Run schemathesis from the folder; fails with its report when it finds a disagreement."""
+    """Run schemathesis in the folder. Fail with its report if it finds a failure."""
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--no-color"),
         *(("--config-file", str(settings)) if settings else ()),
@@ -53,7 +53,7 @@ def tasks(database_url: str) -> int:
         return int(count)
 
 
-def test_the_owner_gets_what_the_document_says(service: Service, empty_database: str, tmp_path: Path) -> None:
+def test_responses_to_the_owner_match_the_document(service: Service, empty_database: str, tmp_path: Path) -> None:
     users = [{"name": name, "fixedHeaders": [{"name": "Authorization", "value": bearer(name)}]} for name in ("alice", "bob")]
     (tmp_path / "users.json").write_text(json.dumps({"auth": users}))
     run(service, tmp_path, settings=HERE / "schemathesis.toml")

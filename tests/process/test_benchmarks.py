@@ -1,4 +1,4 @@
-"""`make bench` on a small scale: what it prints, and that it believes nobody. How fast anything is has no place here."""
+"""`make bench` in a short run: what it prints, and that it stops at a wrong response. These tests do not check speed."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def app(environ, start_response):
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for the results of a short run without the FastAPI peers."""
+    """Configure a short run without the FastAPI peers. Return the folder for its results."""
     short = {"ROUNDS": "1", "SECONDS": "1", "SERVERS": "todo_api,wsgi_limit", "WORKLOADS": "mixed,get", "LATENCY_MS": "1"}
     for name, value in {**short, "BENCH_DATABASE_URL": os.environ["TEST_DATABASE_URL"], "RESULTS": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
@@ -56,7 +56,7 @@ def test_it_works(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
     ids=["at once", "under load"],
 )
-def test_a_wrong_answer_ends_it(
+def test_a_wrong_response_ends_the_benchmark(
     results: Path, monkeypatch: pytest.MonkeyPatch, truth: bytes, lie: bytes, patience: int, complaint: str
 ) -> None:
     (results / "liar.py").write_text(LIAR.format(truth=truth, lie=lie, patience=patience))

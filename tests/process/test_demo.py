@@ -1,4 +1,4 @@
-"""`make run` in a fresh clone, in a path with a space, with the printed commands pasted into a shell."""
+"""`make run` in a fresh clone whose path contains a space. The tests run the printed commands in a shell."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dev.postgres import Postgres
 from tests.support.client import Client, over_http
 from tests.support.server import ROOT, Service, free_port, wait_until
 
-# Settings of the developer, or of the make that runs the tests, must not reach the demo.
+# The demo must not inherit the developer's settings, or those of the `make` that runs the tests.
 SETTINGS = re.findall(r"^(?:# )?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
 
 pytestmark = pytest.mark.long
@@ -31,13 +31,13 @@ MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
 
 
 class Demo:
-    """`make run` in the folder. It has printed its banner when the `with` block starts, and is killed at the end of the block."""
+    """Runs `make run` in the folder. At the start of a `with` block it has printed its banner. The block's end kills it."""
 
     def __init__(self, folder: Path, port: int | None = None, **env: str) -> None:
         self.folder = folder
         self.port = port or free_port()
         self.output = folder.parent / f"output-{self.port}"
-        # The folder uses the virtual environment of the tests, so that nothing has to be installed.
+        # The folder uses the virtual environment of the tests, so that nothing needs to be installed.
         self.make = [str(shutil.which("make")), f"PORT={self.port}", "VENV=.venv", "--old-file=.venv/demo-installed"]
         self.env = {name: value for name, value in os.environ.items() if name not in (*SETTINGS, *MAKE)} | env
 
@@ -61,46 +61,46 @@ class Demo:
         self.process.wait()
 
     def printed(self, part: str) -> list[str]:
-        """The printed lines to paste that contain this."""
+        """Return the indented lines of the output that contain this text."""
         return [line for line in self.output.read_text().splitlines() if line.startswith("    ") and part in line]
 
     def paste(self, *lines: str) -> str:
-        """What a shell prints for these lines."""
+        """Run the lines in a shell and return what it prints."""
         done = subprocess.run(["bash", "-c", "\n".join(lines)], check=True, capture_output=True, text=True)  # noqa: S607
         return done.stdout
 
     def run(self, target: str, arguments: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-        """Run `make` with this target to its end."""
+        """Run `make` with this target and wait until it ends."""
         command = [*self.make, target, f"ARGS={arguments}"]
         return subprocess.run(
             command, check=False, cwd=self.folder, env={**self.env, **env}, capture_output=True, text=True, timeout=60
         )
 
     def psql(self, arguments: str, **env: str) -> str:
-        """What `make psql` prints."""
+        """Run `make psql` and return what it prints."""
         done = self.run("psql", arguments, **env)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
     def server(self) -> int:
-        """The process id of the database server."""
+        """Return the process id of the database server."""
         return int((Path(self.psql("-Atc 'SHOW data_directory'").strip()) / "postmaster.pid").read_text().split()[0])
 
     def alice(self) -> Client:
-        """The user of the printed token."""
+        """Return a client with the printed token."""
         alice = Client(over_http(self.port), "alice")
         alice.headers["Authorization"] = f"Bearer {self.printed('TOKEN=')[0].strip().removeprefix('TOKEN=')}"
         return alice
 
     def ends(self) -> bool:
-        """Whether it and all its processes end, without a traceback, and the folder of its socket is removed."""
+        """Wait until all its processes end. Return whether it printed no traceback and removed its socket folder."""
         self.process.wait(60)
         wait_until(lambda: not processes(self.folder, data_of_root(self.folder), self.socket), "all processes end")
         return "Traceback" not in self.output.read_text() and not self.socket.exists()
 
 
 def processes(*places: Path) -> list[str]:
-    """The command lines and working folders that contain one of these paths."""
+    """Return the command lines and working folders of the processes that use one of these paths."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
@@ -109,7 +109,7 @@ def processes(*places: Path) -> list[str]:
 
 
 def one_line(done: subprocess.CompletedProcess[str]) -> str:
-    """The only line that a failed command has printed, apart from make's own."""
+    """Assert that a failed command printed one line, apart from make's own lines. Return it."""
     assert done.returncode > 0, done
     assert done.stdout == "", done
     line, *made_by_make = done.stderr.splitlines()
@@ -118,13 +118,13 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def data_of_root(folder: Path) -> Path:
-    """Where the demo of a clone keeps its data if root runs it."""
+    """Return the folder where the demo of a clone keeps its data if root runs it."""
     return Path("/var/lib/todo_api") / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Iterator[Path]:
-    """A copy of the project with the virtual environment of the tests."""
+    """Copy the project and link the virtual environment of the tests. Yield the folder."""
     folder = tmp_path / "a clone"
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listing, check=True, cwd=ROOT, capture_output=True, text=True).stdout.split("\0")
@@ -133,7 +133,7 @@ def clone(tmp_path: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
     (folder / ".venv").symlink_to(sys.prefix)
-    # A background job of a shell ignores SIGINT, and its child processes would too.
+    # A background job of a shell ignores SIGINT, and its child processes would inherit that.
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield folder
     signal.signal(signal.SIGINT, previous)
@@ -156,19 +156,19 @@ def test_a_fresh_clone_runs_and_finds_its_tasks_again(clone: Path) -> None:
         assert "Buy milk" in demo.psql("-v user_id=alice -f sql/inspect/user_tasks.sql")
         demo.process.terminate()
         assert demo.ends()
-    with Demo(clone, PATH="/nowhere") as demo:  # so that only the wheel's psql is found
+    with Demo(clone, PATH="/nowhere") as demo:  # so that it uses the psql of the wheel
         assert json.loads(demo.paste(*demo.printed("TOKEN="), demo.printed("curl")[1])) == [create]
         assert demo.alice().list() == [create]
         data = Path(demo.psql("-Atc 'SHOW data_directory'").strip())
         assert data.parent in (clone / ".demo" / "postgres", data_of_root(clone))
         assert f"{data.parent} (to reset it" in demo.printed("The data is in")[0]
         assert demo.printed("Address of the API")[0].endswith(f" http://127.0.0.1:{demo.port}")
-        os.killpg(demo.process.pid, signal.SIGINT)  # as Ctrl-C does
+        os.killpg(demo.process.pid, signal.SIGINT)  # like Ctrl-C
         assert demo.ends()
 
 
 def test_a_port_in_use_is_named_in_one_line(clone: Path, service: Service) -> None:
-    done = Demo(clone, service.port).run("run")  # GET /health succeeds there too
+    done = Demo(clone, service.port).run("run")  # the other service on this port also responds to GET /health
     assert f"port {service.port} cannot be used (Address already in use)" in one_line(done)
 
 
@@ -189,7 +189,7 @@ def test_a_malformed_port_is_explained_in_one_line(clone: Path, port: str) -> No
 def test_a_broken_env_file_is_named_in_one_line(clone: Path, content: bytes | None, problem: str, target: str) -> None:
     file = clone / ".env"
     if content is None:
-        file.symlink_to("/proc/1/mem" if os.geteuid() == 0 else "/proc/1/environ")  # files that cannot be read
+        file.symlink_to("/proc/1/mem" if os.geteuid() == 0 else "/proc/1/environ")  # unreadable files
         if not file.is_file():
             pytest.skip("needs /proc")
     else:
@@ -270,7 +270,7 @@ def test_on_a_terminal_it_prints_readable_lines(clone: Path) -> None:
     wait_until(lambda: not processes(clone, data_of_root(clone)), "all processes end")
 
 
-def test_a_second_one_says_where_the_first_runs_and_how_to_stop_it(clone: Path) -> None:
+def test_a_second_demo_says_where_the_first_runs_and_how_to_stop_it(clone: Path) -> None:
     with Demo(clone) as demo:
         for other in (Demo(clone, demo.port), Demo(clone)):
             line = one_line(other.run("run"))
@@ -284,7 +284,7 @@ def test_it_starts_again_after_a_kill(clone: Path) -> None:
     with Demo(clone) as demo:
         task = demo.alice().create()
         server = demo.server()
-        os.kill(server, signal.SIGSTOP)  # it cannot react to the end of the demo
+        os.kill(server, signal.SIGSTOP)  # the server cannot react to the end of the demo
         os.killpg(demo.process.pid, signal.SIGKILL)
         os.kill(server, signal.SIGCONT)
     with Demo(clone, demo.port) as demo:
@@ -325,7 +325,7 @@ def test_a_missing_network_is_explained_in_one_line(tmp_path: Path) -> None:
 
 
 def install(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """What dev/install.py prints for a new virtual environment in the folder."""
+    """Run dev/install.py for a new virtual environment in the folder."""
     command = [sys.executable, str(ROOT / "dev" / "install.py"), str(folder / "venv"), str(ROOT / "requirements-demo.txt")]
     return subprocess.run(command, check=False, env={**os.environ, **env}, capture_output=True, text=True, timeout=120)
 

@@ -1,4 +1,4 @@
-"""Follows docs/deploy.md with the files of `deploy/`, as far as that is possible without Docker and systemd."""
+"""The steps of docs/deploy.md with the files of `deploy/`, as far as that is possible without Docker and systemd."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.long
 
 
 class Image:
-    """The steps of deploy/Dockerfile, with a new virtual environment in place of its Python."""
+    """Runs the steps of deploy/Dockerfile in a folder, with a new virtual environment instead of the image's Python."""
 
     def __init__(self, folder: Path, python: str) -> None:
         self.app = folder / "app"
@@ -48,17 +48,17 @@ class Image:
                 for source in sources:
                     copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
                     copy(ROOT / source, self.app / target)
-                subprocess.run(["chmod", "-R", "go=", self.app], check=True)  # noqa: S607, as a clone under umask 077 has it
+                subprocess.run(["chmod", "-R", "go=", self.app], check=True)  # noqa: S607, like a clone with umask 077
 
     def command(self, step: str) -> list[str]:
-        """The command of a step that is written as a JSON list."""
+        """Return the command of a step that is written as a JSON list."""
         (words,) = (words for name, words in self.steps if name == step)
         command: list[str] = json.loads(words.removeprefix("CMD "))
         return command
 
 
 def runs(python: Path) -> bool:
-    """Whether an unprivileged user can run this Python. One below /root is not accessible."""
+    """Return whether an unprivileged user can run this Python. One below /root is not accessible."""
     try:
         check = "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))"
         return subprocess.run([python, "-c", check], check=False, capture_output=True, cwd="/", **unprivileged()).returncode == 0
@@ -76,11 +76,11 @@ def image() -> Iterator[Image]:
         yield Image(Path(folder), str(python))
 
 
-def test_the_image_serves_as_nobody_and_knows_its_health(image: Image, database_url: str) -> None:
+def test_the_image_serves_as_nobody_and_its_health_check_works(image: Image, database_url: str) -> None:
     service = Service(database_url)
     service.command = image.command("CMD")
     required = {name: service.env[name] for name in ("BETTER_AUTH_SECRET", "NEON_DATABASE_URL", "BETTER_AUTH_URL")}
-    here = {"GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{service.port}"}  # PORT alone would open it to the network
+    here = {"GUNICORN_CMD_ARGS": f"--bind 127.0.0.1:{service.port}"}  # with PORT alone, it would listen on all addresses
     service.env = {"PATH": image.env["PATH"], "WEB_CONCURRENCY": "2", "PORT": str(service.port), **here, **required}
     service.options = {"cwd": image.app, **unprivileged()}
 
@@ -101,7 +101,7 @@ COMPOSE_ENV = {"POSTGRES_PASSWORD": "hunter2", "BETTER_AUTH_SECRET": SECRET, "BE
 
 
 def compose(folder: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """What `docker compose config` makes of compose.yaml with this `.env`. It needs no Docker engine."""
+    """Run `docker compose config` on compose.yaml with this `.env`. It needs no Docker engine."""
     shutil.copy(ROOT / "compose.yaml", folder)
     shutil.copytree(ROOT / "deploy", folder / "deploy", dirs_exist_ok=True)
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in env.items()))
@@ -120,7 +120,7 @@ def test_compose_accepts_compose_yaml(tmp_path: Path) -> None:
     assert app["NEON_DATABASE_URL"] == "postgresql://todo:hunter2@db:5432/todo"
     assert Config.from_env(app).bind == "0.0.0.0:8000"
     assert [name for name, service in services.items() if "ports" in service] == ["app", "nginx"]
-    assert all("127.0.0.1" in str(port) for port in services["app"]["ports"])  # nobody else gets /metrics
+    assert all("127.0.0.1" in str(port) for port in services["app"]["ports"])  # other machines cannot read /metrics
     assert (tmp_path / services["app"]["build"]["dockerfile"]).exists()
 
 
@@ -132,7 +132,7 @@ def test_compose_names_a_missing_secret(name: str, tmp_path: Path) -> None:
 
 
 def test_compose_adapts_the_configuration_of_nginx(tmp_path: Path) -> None:
-    """Runs the part of its command before nginx starts."""
+    """The test runs the part of the command before nginx starts."""
     shell, option, script = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["nginx"]["command"]
     script = script.replace("$$", "$").replace("/nginx.conf >", f"'{ROOT}/deploy/nginx.conf' >")
     script = script.replace("/etc/nginx/nginx.conf", f"'{tmp_path}/nginx.conf'").partition(" && exec ")[0]
@@ -155,7 +155,7 @@ def test_the_procfile_starts_the_service(database_url: str) -> None:
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd is not installed")
-    program = tmp_path / "gunicorn"  # where no space is in the path, as in the unit
+    program = tmp_path / "gunicorn"  # a path without a space, as in the unit
     program.symlink_to(sys.executable)
     units = [tmp_path / f"todo_api.{kind}" for kind in ("service", "socket")]
     for unit in units:
@@ -166,7 +166,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
 
 
 def activated(database_url: str, listener: socket.socket, notify: Path) -> Service:
-    """The service as systemd starts it: it inherits the open socket and reports when it is ready."""
+    """Return a service that starts as under systemd: it inherits the open socket and reports when it is ready."""
     service = Service(database_url, LISTEN_FDS="1", NOTIFY_SOCKET=str(notify))
     service.command = ["sh", "-c", 'LISTEN_PID=$$ exec "$@" 3<&0', "sh", *service.command]
     service.options["stdin"] = listener
@@ -186,7 +186,7 @@ def test_systemd_understands_the_backup(tmp_path: Path) -> None:
     assert (done.returncode, [line for line in done.stderr.splitlines() if "todo_api" in line]) == (0, [])
 
 
-def test_a_restart_behind_systemds_socket_refuses_nobody(database_url: str, tmp_path: Path) -> None:
+def test_a_restart_behind_systemds_socket_refuses_no_request(database_url: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(30)
@@ -202,13 +202,13 @@ def test_a_restart_behind_systemds_socket_refuses_nobody(database_url: str, tmp_
 
 
 def commands(heading: str) -> str:
-    """The commands in this section of docs/deploy.md."""
+    """Return the commands in this section of docs/deploy.md."""
     section = (ROOT / "docs" / "deploy.md").read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     return "".join(re.findall("^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE))
 
 
 def with_tools(sql: psycopg.Connection, **env: str) -> dict[str, str]:
-    """An environment whose tools have the version of the server, which may not understand dumps of newer tools."""
+    """Return an environment with pg_dump of the server's version, as the server may not understand newer tools' dumps."""
     tools = f"{WHEEL}/bin:" if WHEEL.name.endswith(str(sql.info.server_version // 10_000)) else ""
     return {**os.environ, "PATH": f"{tools}{os.environ['PATH']}", **env}
 
@@ -251,7 +251,7 @@ TIMEOUTS = re.findall(r"^\| [^|]+ \| (\d+) \| `([^`]+)`: `(\w+)`", (ROOT / "docs
 
 
 @pytest.mark.parametrize(("seconds", "file", "name"), TIMEOUTS, ids=lambda value: value)
-def test_each_timeout_of_the_table_is_the_one_that_is_set(seconds: str, file: str, name: str) -> None:
+def test_each_timeout_in_the_table_equals_the_configured_one(seconds: str, file: str, name: str) -> None:
     assert len(TIMEOUTS) > 20
     text = (ROOT / file).read_text()
     assert re.search(rf"\b{name}\b[^\n;]*?\b{seconds}s?\b", text), f"{name} is not {seconds} in {file}"

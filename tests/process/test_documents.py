@@ -1,4 +1,4 @@
-"""What README, CONTRIBUTING and docs/ tell people to type, typed."""
+"""The commands in README, CONTRIBUTING and docs/ work as written."""
 
 import os
 import re
@@ -23,21 +23,21 @@ BLOCKS = [
     for path in DOCUMENTS
     for kind, text in re.findall(r"^```(sh|sql)\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
 ]
-# By their first lines, those that are not typed here, and what stands in for it.
+# The first lines of the blocks that do not run here, with the reason or the test that covers them.
 ELSEWHERE = {
-    "make run": "test_demo.py, in a fresh clone",
-    "make test": "whoever runs this",
-    "make bench": "test_benchmarks.py, in small",
-    "python3 -m venv .venv": "test_deploy.py, as the image does it",
-    "umask 022": "wants systemd as the first process; test_deploy.py checks the units",
+    "make run": "test_demo.py runs it in a fresh clone",
+    "make test": "it runs this test",
+    "make bench": "test_benchmarks.py does a short run",
+    "python3 -m venv .venv": "test_deploy.py does this for the image",
+    "umask 022": "needs systemd; test_deploy.py checks the units",
     "systemctl enable --now todo_api": "the same",
     "/opt/todo_api/.venv/bin/python -m pip install -r /opt/todo_api/requirements.txt": "the same",
-    "docker build -f deploy/Dockerfile -t todo_api .": "wants Docker; test_deploy.py takes the steps of the Dockerfile",
+    "docker build -f deploy/Dockerfile -t todo_api .": "needs Docker; test_deploy.py runs the steps of the Dockerfile",
     "umask 077": "needs Docker; test_deploy.py checks compose.yaml",
     "docker compose up --build --detach": "the same",
     "cp deploy/todo_api_backup.service deploy/todo_api_backup.timer /etc/systemd/system/": "needs systemd",
-    'dump=$(ls -t "${STATE_DIRECTORY:-/var/lib/todo_api_backup}"/todo-*.dump | head -1)': "test_deploy.py, on two databases",
-    'pg_dump --format=custom --file=todo.dump "$NEON_DATABASE_URL"': "test_deploy.py, on two databases",
+    'dump=$(ls -t "${STATE_DIRECTORY:-/var/lib/todo_api_backup}"/todo-*.dump | head -1)': "test_deploy.py: two databases",
+    'pg_dump --format=custom --file=todo.dump "$NEON_DATABASE_URL"': "test_deploy.py: two databases",
 }
 TYPED = [
     pytest.param(kind, text, id=f"{path.name}: {text.splitlines()[0]}")
@@ -75,7 +75,7 @@ def test_each_skipped_block_is_in_a_document() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_the_files_that_it_names_exist(document: Path) -> None:
+def test_the_files_that_a_document_names_exist(document: Path) -> None:
     text = document.read_text()
     named = re.findall(r"\]\(([\w./-]+)\)", text) + re.findall(r"`((?:deploy|dev|docs|sql|tests|todo_api)/[\w./-]+)`", text)
     places = [(document.parent / name, ROOT / name) for name in named if "NNNN" not in name]

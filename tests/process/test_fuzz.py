@@ -1,4 +1,4 @@
-"""Bytes that no client sends: never a 5xx, and the service lives on. `make fuzz` looks longer."""
+"""Random malformed requests never cause a 5xx, and the service keeps running. `make fuzz` tries more of them."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def some(known: list[bytes]) -> st.SearchStrategy[bytes]:
 
 
 def exchange(port: int, request: bytes) -> bytes:
-    """All that comes back for the bytes, "" when the server just hangs up."""
+    """Send the bytes. Return all that the server sends back, or b"" if it resets the connection."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         try:
             connection.sendall(request)

@@ -1,4 +1,4 @@
-"""Published keys: if one worker has fetched them, all workers know them."""
+"""Published keys: once one worker has fetched them, all workers know them."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ KEY = Key("EdDSA", "published")
 
 
 def statuses(service: Service, server: KeyServer, requests: int = 30) -> set[int]:
-    """Send that many requests, each from another user on a new connection; return the different statuses."""
+    """Send that many requests, each from another user on a new connection. Return the set of statuses."""
 
     def status() -> int:
         client = Client(service.send, str(uuid.uuid4()))
@@ -47,7 +47,7 @@ def test_all_workers_accept_known_keys_while_the_auth_server_is_down(database_ur
             assert server.fetches == 1
 
 
-def test_without_any_answer_of_the_auth_server_tokens_with_a_key_are_unavailable(database_url: str) -> None:
+def test_tokens_with_a_key_get_a_503_if_the_auth_server_never_responded(database_url: str) -> None:
     with KeyServer(KEY) as server:
         pass
     with Service(database_url, BETTER_AUTH_URL=server.origin) as service:

@@ -1,4 +1,4 @@
-"""A database that stops, restarts or is slow: requests get 503 meanwhile, and the service needs no restart."""
+"""A database that stops, restarts or is slow: requests get a 503 in that time, and the service needs no restart."""
 
 import signal
 import uuid
@@ -29,7 +29,7 @@ def test_an_outage_is_503_for_every_operation_and_ends_without_a_restart(postgre
         assert alice.call("GET", headers={"Authorization": ""}).status == 401
         assert all(is_unavailable(each.result()) for each in pending)
         begins = service.logs("database unavailable")
-        assert 1 <= len(begins) <= 2  # one for each worker that noticed
+        assert 1 <= len(begins) <= 2  # one for each worker that had a failed request
         assert {record["level"] for record in begins} == {"WARNING"}
         assert all(str(postgres.socket) in record["host"] and "failed" in record["cause"] for record in begins)
         postgres.start()
@@ -43,7 +43,7 @@ def test_an_outage_is_503_for_every_operation_and_ends_without_a_restart(postgre
 
 
 @pytest.mark.parametrize("how", [FAST_STOP, CRASH], ids=["restart", "crash"])
-def test_a_restart_between_requests_costs_none(postgres: Postgres, how: signal.Signals) -> None:
+def test_a_database_restart_between_requests_fails_no_request(postgres: Postgres, how: signal.Signals) -> None:
     with Service(postgres.create("todo")) as service:
         alice, workers = service.client("alice"), both_workers(service)
         for _ in range(3):
@@ -70,7 +70,7 @@ def test_a_crash_under_load_loses_no_acknowledged_task(postgres: Postgres) -> No
         assert service.workers() == workers
 
 
-def test_a_locked_row_is_503_and_keeps_nobody_else_waiting(service: Service, database_url: str, sql: psycopg.Connection) -> None:
+def test_a_locked_row_is_503_and_delays_no_other_request(service: Service, database_url: str, sql: psycopg.Connection) -> None:
     alice, bob = (service.client(f"{name}-{uuid.uuid4()}") for name in ("alice", "bob"))
     path = f"{alice.create()['id']}/complete"
     with psycopg.connect(database_url) as other, ThreadPoolExecutor(1) as thread:

@@ -1,4 +1,4 @@
-"""gunicorn's master: checks of the configuration, reloads with `.env`, a second master, and the folder of the metrics."""
+"""gunicorn's master: --check-config, reloads with `.env`, a second master, and the metrics folder."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def test_a_check_of_the_configuration_does_not_migrate(empty_database: str, opti
 
 @pytest.fixture
 def reloadable(database_url: str, tmp_path: Path) -> Iterator[tuple[Service, Path]]:
-    """A service that takes three of its settings from a `.env`, and that file."""
+    """Start a service that reads three of its settings from a `.env` file. Yield both."""
     release = next_release(tmp_path / "release")
     env_file = release / ".env"
     service = Service(database_url, release=release)
@@ -37,7 +37,7 @@ def reloadable(database_url: str, tmp_path: Path) -> Iterator[tuple[Service, Pat
 
 
 def reload(service: Service) -> None:
-    """Send SIGHUP and wait until all workers are new."""
+    """Send SIGHUP and wait until all workers are replaced."""
     before = set(both_workers(service))
     service.process.send_signal(signal.SIGHUP)
     wait_until(lambda: before.isdisjoint(service.workers()) and service.workers(), "the old workers are gone")
@@ -75,7 +75,7 @@ def test_a_reload_uses_a_changed_env_file(reloadable: tuple[Service, Path]) -> N
 
 
 @pytest.mark.parametrize("content", [b"X=\xff\n", b"X=a\0b\n"])
-def test_an_unreadable_env_file_at_the_start_is_one_line(database_url: str, tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_env_file_is_reported_in_one_line_at_the_start(database_url: str, tmp_path: Path, content: bytes) -> None:
     release = next_release(tmp_path)
     (release / ".env").write_bytes(content)
     service = Service(database_url, release=release)
@@ -92,7 +92,7 @@ def test_a_second_master_has_its_own_metrics_folder_and_the_current_env_file(dat
     release, temporary = next_release(tmp_path / "release"), tmp_path / "tmp"
     temporary.mkdir()
     service = Service(database_url, release=release, METRICS="true", TMPDIR=str(temporary))
-    service.command[:3] = [str(Path(sys.executable).with_name("gunicorn"))]  # SIGUSR2 cannot repeat `python -m gunicorn`
+    service.command[:3] = [str(Path(sys.executable).with_name("gunicorn"))]  # SIGUSR2 does not work with `python -m gunicorn`
     del service.env["WEB_CONCURRENCY"]
     (release / ".env").write_text("WEB_CONCURRENCY=2\n")
     with service:
@@ -134,6 +134,6 @@ def test_a_worker_starts_after_the_metrics_folder_was_removed(database_url: str,
         assert {record["level"] for record in service.logs()} == {"INFO"}
 
 
-def test_a_metrics_folder_that_does_not_exist_is_one_line(database_url: str, tmp_path: Path) -> None:
+def test_a_missing_metrics_folder_is_reported_in_one_line(database_url: str, tmp_path: Path) -> None:
     done = run_to_end(database_url, METRICS="true", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "nowhere"))
     assert "PROMETHEUS_MULTIPROC_DIR must be an existing folder" in only_line(done)

@@ -1,4 +1,4 @@
-"""`/metrics` with METRICS=true: every worker responds with the sums over all workers."""
+"""`/metrics` with METRICS=true: every worker returns the sums over all workers."""
 
 import os
 import re
@@ -28,14 +28,14 @@ SERIES = re.compile(r"(\w+(?:\{.*\})?) (\S+)")
 
 @pytest.fixture
 def service(database_url: str, tmp_path: Path) -> Iterator[Service]:
-    """A service that has counted only `/health` so far."""
+    """Start a service that has only counted requests to `/health` so far."""
     with Service(database_url, METRICS="true", TMPDIR=str(tmp_path)) as service:
         both_workers(service)
         yield service
 
 
 def scraped(service: Service) -> dict[str, float]:
-    """Every series with its value."""
+    """Return the value of every series in `/metrics`."""
     answer = service.send("GET", "/metrics", {}, None)
     assert answer.status == 200
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
@@ -48,7 +48,7 @@ def requests(route: str, method: str, status: int) -> str:
 
 
 def counters(service: Service) -> list[Path]:
-    """The files of the counters, one for each worker."""
+    """Return the counter files, one for each worker."""
     return list(Path(service.env["TMPDIR"]).glob("todo_metrics_*/counter_*.db"))
 
 
@@ -70,10 +70,10 @@ def test_it_works(service: Service) -> None:
     assert "todo_api_jwks_age_seconds" not in found
 
 
-def test_counts_are_exact_over_both_workers_and_outlive_one_that_is_killed(service: Service) -> None:
+def test_counts_include_both_workers_and_survive_a_killed_worker(service: Service) -> None:
     alice = service.client(f"alice-{uuid.uuid4()}")
     name, asked = requests(LIST, "GET", 200), 0
-    while not asked or len(counters(service)) < 2:  # until both have counted; that may be before, when /health was asked
+    while not asked or len(counters(service)) < 2:  # until both workers have counted a request, perhaps only to /health
         assert at_once(alice, 100) == {200}
         asked += 100
     assert scraped(service)[name] == asked
@@ -90,7 +90,7 @@ def test_counts_are_exact_over_both_workers_and_outlive_one_that_is_killed(servi
     assert scraped(service)[name] == asked + 200
 
 
-def test_the_pool_shows_who_has_a_connection_and_forgets_a_dead_worker(
+def test_connections_in_use_are_counted_and_those_of_a_dead_worker_removed(
     service: Service, database_url: str, sql: psycopg.Connection
 ) -> None:
     alice = service.client(f"alice-{uuid.uuid4()}")
@@ -115,7 +115,7 @@ def test_a_full_pool_is_shown_and_is_no_outage(database_url: str, tmp_path: Path
             other.execute("SELECT FROM tasks WHERE user_id = %s FOR UPDATE", [alice.user_id])
             requests = [threads.submit(alice.call, "PATCH", path) for _ in range(2)]
             wait_until(lambda: locked(sql), "a request waits for the row")
-            wait_until(lambda: scraped(service)["todo_api_pool_waiting"] == 1, "the other one waits for the connection")
+            wait_until(lambda: scraped(service)["todo_api_pool_waiting"] == 1, "the other request waits for the connection")
             found = scraped(service)
             other.rollback()
         assert {request.result().status for request in requests} == {200}
@@ -142,7 +142,7 @@ def test_refusals_are_counted_by_their_reason(service: Service) -> None:
     }
 
 
-def test_no_client_makes_up_a_label(service: Service) -> None:
+def test_clients_cannot_create_labels(service: Service) -> None:
     alice = service.client("hunter2")
     alice.call("GET", "hunter2")
     for method, path in (("GET", "/hunter2"), ("HUNTER", "/health"), ("GET", "/health?hunter2"), ("HUNTER", "/hunter2")):
@@ -154,11 +154,11 @@ def test_no_client_makes_up_a_label(service: Service) -> None:
     assert "hunter" not in " ".join(found).lower()
 
 
-def test_what_was_counted_is_removed_at_the_end(service: Service, database_url: str, tmp_path: Path) -> None:
+def test_the_metrics_folder_is_removed_at_the_end(service: Service, database_url: str, tmp_path: Path) -> None:
     assert scraped(service)
     assert counters(service)
     victim, _ = both_workers(service)
-    os.kill(victim, signal.SIGTERM)  # which ends in the way that the master does
+    os.kill(victim, signal.SIGTERM)  # the worker then exits in the same way as the master
     wait_until(lambda: victim not in service.workers(), "the worker is gone")
     assert counters(service)
     assert service.stop() == 0
@@ -181,7 +181,7 @@ def test_keys_of_the_auth_server_and_their_age_are_shown(database_url: str, tmp_
     assert 0 <= found["todo_api_jwks_age_seconds"] < 60
 
 
-def test_no_response_depends_on_being_counted(service: Service, tmp_path: Path) -> None:
+def test_requests_succeed_even_if_they_cannot_be_counted(service: Service, tmp_path: Path) -> None:
     alice = service.client(f"alice-{uuid.uuid4()}")
     (folder,) = tmp_path.glob("todo_metrics_*")
     shutil.rmtree(folder)
@@ -198,7 +198,7 @@ def test_no_response_depends_on_being_counted(service: Service, tmp_path: Path) 
 
 def test_empty_files_of_dead_processes_are_removed(service: Service, tmp_path: Path) -> None:
     (folder,) = tmp_path.glob("todo_metrics_*")
-    (dead := folder / "counter_4194305.db").touch()  # larger than every process id of Linux
+    (dead := folder / "counter_4194305.db").touch()  # larger than any process id on Linux
     (empty := folder / "gauge_livesum_4194305.db").touch()
     assert scraped(service)
     assert not dead.exists()
@@ -206,7 +206,7 @@ def test_empty_files_of_dead_processes_are_removed(service: Service, tmp_path: P
 
 
 @pytest.mark.parametrize(("value", "imported"), [("", "False"), ("true", "True")])
-def test_its_library_is_imported_where_it_is_needed(database_url: str, value: str, imported: str) -> None:
+def test_prometheus_client_is_imported_only_with_metrics(database_url: str, value: str, imported: str) -> None:
     env = Service(database_url, METRICS=value).env
     command = [sys.executable, "-c", "import sys, wsgi; print('prometheus_client' in sys.modules)"]
     assert subprocess.check_output(command, cwd=ROOT, env=env, text=True).strip() == imported

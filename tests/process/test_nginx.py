@@ -1,4 +1,4 @@
-"""`deploy/nginx.conf` in front of the service: clients see no difference, floods and slow clients do no harm."""
+"""`deploy/nginx.conf` in front of the service: clients see no difference, and floods and slow clients do no harm."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIMIT = 64 * 1024
 
 
 def raw(port: int, request: bytes) -> list[bytes]:
-    """The status lines that the server sends until it closes the connection, each with what follows it."""
+    """Send the request. Return the responses until the server closes the connection, without "HTTP/1.1 "."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(request)
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
@@ -37,7 +37,7 @@ def raw(port: int, request: bytes) -> list[bytes]:
 
 
 def is_ours(answer: Response, status: int, detail: str) -> bool:
-    """Whether it is this JSON answer, and one that a page of the allowed origin can read."""
+    """Assert that it is this JSON response and that a page of the allowed origin can read it. Return True."""
     assert (answer.status, answer.json) == (status, {"detail": detail})
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Access-Control-Allow-Origin"] == PAGE
@@ -64,7 +64,7 @@ def nginx(upstream: Service) -> Iterator[Nginx]:
 
 @pytest.fixture
 def fresh_nginx(upstream: Service) -> Iterator[Nginx]:
-    """One whose limits nobody has used up."""
+    """Start an nginx with unused rate limits."""
     with Nginx(upstream.port) as nginx:
         yield nginx
 
@@ -151,7 +151,7 @@ PREFLIGHT = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Hea
         ("POST", "", b"[" + b" " * (LIMIT - 2) + b"]", {}, 422),
     ],
 )
-def test_answers_are_those_of_the_service(
+def test_responses_equal_those_of_the_service(
     nginx: Nginx, upstream: Service, method: str, path: str, body: Any, headers: dict[str, str], status: int
 ) -> None:
     ours, theirs = (on_page(each.client(f"carol-{method}-{status}")) for each in (nginx, upstream))
@@ -201,12 +201,12 @@ def test_a_body_over_the_limit_is_413(carol: Client) -> None:
         ("POST / HTTP/1.1", "x\r\nTransfer-Encoding: gzip", 501),
     ],
 )
-def test_what_nginx_itself_refuses_is_json_too(nginx: Nginx, request_line: str, header: str, status: int) -> None:
+def test_errors_of_nginx_itself_are_json(nginx: Nginx, request_line: str, header: str, status: int) -> None:
     (answer,) = raw(nginx.port, f"{request_line}\r\nHost: x\r\nConnection: close\r\nX-Header: {header}\r\n\r\n".encode())
     head, _, body = answer.partition(b"\r\n\r\n")
     assert int(head[:3]) == status
     assert b"Content-Type: application/json\r\n" in head
-    assert b"Server: nginx\r\n" in head  # without its version
+    assert b"Server: nginx\r\n" in head  # without a version number
     assert json.loads(body)["detail"]
 
 
@@ -222,7 +222,7 @@ def test_a_flood_with_one_token_is_429_until_it_ends(fresh_nginx: Nginx) -> None
     wait_until(lambda: alice.call("GET").status == 200, "alice is served again")
 
 
-def test_only_pages_of_the_allowed_origin_can_read_an_answer_of_nginx(carol: Client) -> None:
+def test_only_pages_of_the_allowed_origin_can_read_a_response_of_nginx(carol: Client) -> None:
     for origin in (OTHER_PAGE, f"{PAGE}.example.org", "null", ""):
         answer = carol.call("POST", body=b" " * (LIMIT + 1), headers={"Origin": origin})
         assert answer.status == 413
@@ -232,7 +232,7 @@ def test_only_pages_of_the_allowed_origin_can_read_an_answer_of_nginx(carol: Cli
 def test_a_flood_from_one_address_is_429_and_reaches_no_upstream() -> None:
     get = "GET /health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: {}\r\n\r\n"
     tokens = [uuid.uuid4() for _ in range(900)]
-    with Nginx(free_port()) as nginx:  # nobody listens there
+    with Nginx(free_port()) as nginx:  # no server listens on this port
         flood = "".join(get.format(token, "keep-alive") for token in tokens) + get.format(uuid.uuid4(), "close")
         answers = raw(nginx.port, flood.encode())
         upstream = {log["status"]: log["upstream_status"] for log in nginx.logs()}
@@ -243,7 +243,7 @@ def test_a_flood_from_one_address_is_429_and_reaches_no_upstream() -> None:
 
 @contextlib.contextmanager
 def dribbling(port: int, client: Client) -> Iterator[list[socket.socket]]:
-    """100 connections that send a header, and 100 that send a body, a byte at a time, until the block ends."""
+    """Open 100 connections that slowly send a header and 100 that slowly send a body, until the block ends."""
     head = f"POST /api/{client.user_id}/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {client.headers['Authorization']}\r\n"
     ended = threading.Event()
 
@@ -267,7 +267,7 @@ def dribbling(port: int, client: Client) -> Iterator[list[socket.socket]]:
 
 
 def is_open(connection: socket.socket) -> bool:
-    """Whether nothing has come, neither an answer nor the end."""
+    """Return whether the connection is open and no response has arrived."""
     try:
         connection.recv(1, socket.MSG_DONTWAIT)
     except BlockingIOError:
@@ -316,7 +316,7 @@ def test_the_log_has_the_id_of_each_request_and_neither_queries_nor_tokens(nginx
 
 
 class OldBackend(BaseHTTPRequestHandler):
-    """Signs in as the FastAPI backend does: a token with the shared secret."""
+    """Signs in users like the FastAPI backend: it returns a token that is signed with the shared secret."""
 
     protocol_version = "HTTP/1.1"
 
@@ -334,7 +334,7 @@ class OldBackend(BaseHTTPRequestHandler):
 
 
 class NginxWithSignIn(Nginx):
-    """nginx.conf with the comment about /api/auth/ put into effect."""
+    """nginx with the change that the comment about /api/auth/ in nginx.conf describes."""
 
     def __init__(self, upstream: int, old_backend: int) -> None:
         super().__init__(upstream)

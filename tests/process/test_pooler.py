@@ -1,4 +1,4 @@
-"""A real PgBouncer in transaction mode in between: every request finds its own data, whatever server connection it gets."""
+"""The service behind a real PgBouncer in transaction mode: requests are correct on whatever server connection they get."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ Task = dict[str, Any]
 
 @dataclass
 class User:
-    """Makes random requests.
+    """A user who sends random requests and compares the responses with a model.
 
     Attributes:
-        tasks: what the user's tasks must be now, oldest first, by id.
-        strangers: ids that are none of the user's.
-        differences: the answers that were others than expected.
+        tasks: the tasks that the user must have now, by id, oldest first.
+        strangers: ids of tasks that the user does not have.
+        differences: the responses that differ from the expected ones.
     """
 
     client: Client
@@ -93,7 +93,7 @@ class User:
         self.compare(answer, 200, expected)
 
     def compare(self, answer: Response, status: int, expected: object) -> None:
-        """Note the answer if it is another than this, or with nothing expected than a 404."""
+        """Record the response if it differs from the expected one. If `expected` is None, expect a 404."""
         found: object = (answer.status, answer.json)
         if found != ((404, {"detail": "Task not found"}) if expected is None else (status, expected)):
             self.differences.append((answer, expected))
@@ -104,9 +104,9 @@ class User:
 
 
 def differences(service: Service, database_url: str, requests: int) -> list[object]:
-    """What so many random requests of 50 users from 32 threads find other than a model says.
+    """Send that many random requests of 50 users from 32 threads. Return the differences from the model.
 
-    The requests of one user come one after the other, each from whatever thread is free.
+    The requests of one user are sent one after the other, each from any free thread.
     """
     users = [User(service.client(f"user-{number}"), random.Random(number)) for number in range(USERS)]
     idle: queue.SimpleQueue[User] = queue.SimpleQueue()
@@ -137,18 +137,18 @@ def pooler(empty_database: str) -> Iterator[PgBouncer]:
         yield pooler
 
 
-def test_2000_requests_through_it_find_what_a_model_says(pooler: PgBouncer, empty_database: str) -> None:
+def test_2000_requests_through_pgbouncer_match_a_model(pooler: PgBouncer, empty_database: str) -> None:
     with Service(pooler.url()) as service:
         assert differences(service, empty_database, 2000) == []
 
 
 @pytest.mark.parametrize("prepare", ["off", "on"])
-def test_requests_on_direct_connections_find_what_a_model_says(empty_database: str, prepare: str) -> None:
+def test_requests_on_direct_connections_match_a_model(empty_database: str, prepare: str) -> None:
     with Service(empty_database, DB_PREPARE=prepare) as service:
         assert differences(service, empty_database, 500) == []
 
 
-def test_it_is_noticed_and_no_statement_is_prepared_there(pooler: PgBouncer) -> None:
+def test_pgbouncer_is_detected_and_no_statement_is_prepared(pooler: PgBouncer) -> None:
     before = pooler.on_each_server("SELECT pg_backend_pid()")
     with Service(pooler.url()) as service:
         (record,) = service.logs("todo_api starts")
@@ -194,14 +194,14 @@ def test_times_are_utc_although_the_database_has_another_zone(
             ("PATCH", f"{task_id}/complete"),
         ]
         for operation in operations * 3:
-            if pooler:  # every server connection was last used by somebody with another zone
+            if pooler:  # another client with another time zone has just used every server connection
                 assert pooler.on_each_server("SHOW timezone") == zone * SERVER_CONNECTIONS
             found = alice.call(*operation).json
             tasks = found if isinstance(found, list) else [found]
             assert all(task[time].endswith("+00:00") for task in tasks for time in ("created_at", "updated_at")), tasks
 
 
-def test_a_database_that_is_down_behind_it_is_503_until_it_is_back(postgres: Postgres) -> None:
+def test_a_database_that_is_down_behind_pgbouncer_is_503_until_it_is_back(postgres: Postgres) -> None:
     with PgBouncer(postgres.create("todo")) as pooler, Service(pooler.url()) as service, ThreadPoolExecutor(6) as threads:
         alice = service.client("alice")
         task_id, workers = alice.create()["id"], both_workers(service)
@@ -209,7 +209,7 @@ def test_a_database_that_is_down_behind_it_is_503_until_it_is_back(postgres: Pos
         postgres.stop()
         pending = [threads.submit(alice.call, *operation) for operation in every_operation(task_id)]
         assert service.send("GET", "/health", {}, None).status == 200
-        assert all(is_unavailable(each.result()) for each in pending)  # PgBouncer alone would let the first wait two minutes
+        assert all(is_unavailable(each.result()) for each in pending)  # PgBouncer alone would wait two minutes
         assert is_unavailable(alice.call("GET"))
         postgres.start()
         wait_until(lambda: alice.call("GET").status == 200, "tasks are served again")

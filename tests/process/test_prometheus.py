@@ -1,4 +1,4 @@
-"""`deploy/prometheus/` and `deploy/grafana.json` with a real Prometheus."""
+"""The files of `deploy/prometheus/` and `deploy/grafana.json` work with a real Prometheus."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_a_database_that_stops_under_load_is_logged_counted_and_alerted(postgres
         begins, ends = service.logs("database unavailable"), service.logs("database available again")
         assert {record["pid"] for record in begins} == {record["pid"] for record in ends} == set(service.workers())
         assert all(record["cause"] and record["host"] == str(postgres.socket) for record in begins)
-        # /metrics asks the database too, so there may be more failures than refused creates.
+        # /metrics also queries the database, so there may be more failures than refused creates.
         assert sum(record["failed_requests"] for record in ends) >= len(writes.refusals)
         summaries = service.logs("database still unavailable")
         assert all("connection to server on socket" in record["cause"] for record in summaries)
@@ -80,7 +80,7 @@ def test_each_query_of_the_dashboard_finds_something(database_url: str, tmp_path
                 alice.call("GET", headers={"Authorization": ""})
                 assert service.send("GET", "/ready", {}, None).status == 200
                 queries = [query.replace("$__rate_interval", "1m").replace("$instance", ".*") for query in QUERIES]
-                # Without a server error there is no such series.
+                # The series of 5xx responses do not exist without a server error.
                 return [query for query in queries if "5.." not in query and not prometheus.query(query)]
 
             wait_until(lambda: not missing(), "each query finds something", 60)

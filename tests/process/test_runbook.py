@@ -1,4 +1,4 @@
-"""docs/runbook.md: its commands run, and it has a section for each alert."""
+"""docs/runbook.md: its commands work, and it has a section for each alert."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def test_every_command_runs(database_url: str, tmp_path: Path) -> None:
             assert re.findall(r"^export (\w+)=", SETUP, re.MULTILINE) == list(values)
             env = {"PATH": PATH, **values}
             (tmp_path / "log").write_text(service.text())
-            # A line that finds no record in the log of this run fails in grep: what follows `log |` is tried on its own.
+            # Here `log` and `journalctl` print the log of this run and one more line, {}.
             prelude = f"log() {{ cat {tmp_path}/log; echo '{{}}'; }}; journalctl() {{ log; }}; set -u\n"
             for command in commands:
                 done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The servers that the tests start leave nothing in the temporary directory."""
+"""The servers that the tests start leave no files in the temporary directory."""
 
 import sys
 import tempfile
@@ -20,7 +20,7 @@ class Mock(Server):
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The temporary directory of this test."""
+    """Set and return the temporary directory of this test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 

@@ -61,7 +61,7 @@ def test_the_longest_valid_request_is_answered(service: Service) -> None:
 
 
 def chunked(service: Service, alice: Client, *chunks: bytes) -> tuple[int, bytes]:
-    """Send a POST in chunks; return the status and the response."""
+    """Send a POST in chunks. Return the status and the body of the response."""
     head = f"POST /api/{alice.user_id}/tasks HTTP/1.1\r\nHost: x\r\nAuthorization: {alice.headers['Authorization']}\r\n"
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
         connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n")
@@ -161,7 +161,7 @@ def test_proxy_headers_are_ignored(service: Service) -> None:
     ],
 )
 def test_gunicorn_departs_from_http_as_documented(service: Service, head: str, status: int) -> None:
-    """docs/deploy.md lists these. If this test fails after an upgrade, gunicorn has improved: update that list."""
+    """docs/deploy.md lists these cases. If this test fails after an upgrade, gunicorn has improved: update that list."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
         connection.sendall(f"{head}\r\n\r\n".encode() + b"0\r\n\r\n" * ("chunked" in head))
         assert int(connection.recv(65536).split()[1]) == status

@@ -29,7 +29,7 @@ def alice(service: Service) -> Client:
 
 @pytest.fixture(params=["headers", "body"])
 def dribblers(service: Service, alice: Client, request: pytest.FixtureRequest) -> Iterator[list[socket.socket]]:
-    """200 connections that have sent the first part of a request."""
+    """Open 200 connections that have sent the first part of a request."""
     begun = HEADERS if request.param == "headers" else BODY.format(alice).encode()
     with ExitStack() as opened:
         connections = [opened.enter_context(socket.create_connection(("127.0.0.1", service.port))) for _ in range(200)]
@@ -76,12 +76,12 @@ def test_many_requests_for_locked_rows_delay_nobody(
         stuck: list[Future[Response]] = []
 
         def both_are_full(more: int = 1) -> bool:
-            for actor, task in zip(actors * more, created * more, strict=True):  # how many each worker gets is random
+            for actor, task in zip(actors * more, created * more, strict=True):  # the workers get a random share
                 stuck.append(threads.submit(actor.call, method, path.format_map(task), *body, headers=key))
             return waiting(sql) == (8 if users == 1 else 14)
 
         both_are_full(13)
-        wait_until(both_are_full, "the requests have all the connections that they may use")
+        wait_until(both_are_full, "the requests use all connections that they may use")
         for _ in range(20):
             assert service.send("GET", "/health", {}, None).status == 200
             assert bob.call("GET", task_id).status == 200
@@ -93,7 +93,7 @@ def test_many_requests_for_locked_rows_delay_nobody(
 
 @pytest.fixture
 def impatient(database_url: str) -> Iterator[Service]:
-    """The service, with a limit for stalled clients that a test can wait for."""
+    """Start a service with a short limit for stalled clients, so that a test can wait for it."""
     with Service(database_url, "--worker-class", "tests.support.impatient.ImpatientWorker") as service:
         yield service
 
@@ -125,7 +125,7 @@ def test_a_client_that_never_reads_a_large_response_is_disconnected(impatient: S
 
 @pytest.fixture
 def pipeliner() -> Iterator[Callable[[Service], socket.socket]]:
-    """Opens a connection that has sent 3,000 requests and reads no response."""
+    """Yield a function that opens a connection, sends 3,000 requests and reads no response."""
     with ExitStack() as opened:
 
         def connect(service: Service) -> socket.socket:
@@ -175,17 +175,17 @@ def test_a_body_that_stalls_does_not_delay_a_stop(database_url: str) -> None:
 
 
 def all_workers_exited(service: Service) -> bool:
-    """Whether each worker ended by itself. The master kills the others after graceful_timeout."""
+    """Return whether each worker exited by itself. The master kills the others after graceful_timeout."""
     return len([record for record in service.logs() if record["message"].startswith("Worker exiting")]) == service.children
 
 
 def unread(connection: socket.socket) -> int:
-    """How many bytes have arrived and wait to be read."""
+    """Return how many bytes have arrived but are not read yet."""
     return len(connection.recv(1 << 24, socket.MSG_PEEK))
 
 
 def held(service: Service, connection: socket.socket) -> bool:
-    """Whether the service's end of the connection is open, according to the kernel."""
+    """Return whether the service's end of the connection is open, according to the kernel."""
     ends = f":{service.port:04X} 0100007F:{connection.getsockname()[1]:04X} 01 "  # both ports, and the state "established"
     return ends in Path("/proc/net/tcp").read_text()
 

@@ -1,4 +1,4 @@
-"""Starting: what is wrong is said in one line, and the schema is brought up to date once."""
+"""The start: errors are printed in one line, and the schema is migrated once."""
 
 import os
 import re
@@ -114,7 +114,7 @@ def test_a_database_that_cannot_hold_every_text_ends_it(sql: psycopg.Connection)
 
 
 def migrations(database_url: str) -> list[tuple[object, ...]]:
-    """What has been applied, and when."""
+    """Return the applied migrations and their times."""
     with psycopg.connect(database_url) as conn:
         return conn.execute("SELECT version, applied_at FROM schema_migrations ORDER BY version").fetchall()
 
@@ -134,7 +134,7 @@ def test_a_worker_that_starts_later_leaves_the_schema_alone(empty_database: str)
         conn.execute("DROP TABLE schema_migrations")
         (worker,) = service.workers()
         os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: service.workers() not in ([], [worker]), "another worker is there")
+        wait_until(lambda: service.workers() not in ([], [worker]), "a new worker runs")
         assert service.client("alice").create()
         assert conn.execute("SELECT to_regclass('schema_migrations')").fetchone() == (None,)
 
@@ -145,16 +145,16 @@ def test_eight_services_that_start_at_once_apply_each_migration_once(empty_datab
     connected = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s"
     with ExitStack() as running, ThreadPoolExecutor(8) as threads:
         with psycopg.connect(empty_database) as gate:
-            gate.execute("CREATE TABLE schema_migrations ()")  # keeps all of them waiting until it is undone
+            gate.execute("CREATE TABLE schema_migrations ()")  # all services wait until this is rolled back
             starting = [threads.submit(running.enter_context, Service(empty_database)) for _ in range(8)]
-            wait_until(lambda: sql.execute(connected, [name]).fetchone() == (1 + 8,), "all eight are there")
+            wait_until(lambda: sql.execute(connected, [name]).fetchone() == (1 + 8,), "all eight are connected")
             gate.rollback()
         services = [each.result() for each in starting]
         assert [len(both_workers(service)) for service in services] == [2] * 8
         assert [service.client("alice").create()["id"] for service in services] == list(range(1, 9))
         assert len(migrations(empty_database)) == len(list((ROOT / "sql" / "migrations").iterdir()))
         for service in services:
-            service.process.terminate()  # now, so that they end together
+            service.process.terminate()  # all at once, so that they stop at the same time
 
 
 def test_a_start_that_waits_can_be_stopped(empty_database: str, tmp_path: Path) -> None:
@@ -169,8 +169,8 @@ def test_a_start_that_waits_can_be_stopped(empty_database: str, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_imported_that_is_made_for_tests_or_terminals(database_url: str) -> None:
-    """It would take memory, and make system calls for which systemd's filter in `deploy/` ends a service."""
+def test_no_module_for_tests_or_terminals_is_imported(database_url: str) -> None:
+    """Such modules use memory, and make system calls for which systemd's filter in `deploy/` kills a service."""
     command = [
         sys.executable,
         "-c",

@@ -1,4 +1,4 @@
-"""The log record of a start: what runs, on which database, with which settings."""
+"""The log record of a start: versions, database and settings."""
 
 import platform
 from pathlib import Path

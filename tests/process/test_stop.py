@@ -1,4 +1,4 @@
-"""A stop, a kill or a reload loses no acknowledged task and finishes requests in flight."""
+"""Stops, kills and reloads: no acknowledged task is lost, and requests in flight are finished."""
 
 import contextlib
 import http.client

@@ -1,4 +1,4 @@
-"""Two releases on one database: the next one starts, and migrates, while the old one serves."""
+"""Two releases on one database: the new one migrates and starts while the old one still serves requests."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ INDEX = "DROP INDEX CONCURRENTLY IF EXISTS tasks_title;\nCREATE INDEX CONCURRENT
 
 
 def give_tasks_a_mood(release: Path) -> None:
-    """In its statements and its document: the change that a new field makes."""
+    """Add a new field `mood` to the statements and the openapi.json of the release."""
     for file in (release / "sql").glob("*_task*.sql"):
         text = file.read_text().replace("completed, created_at", "completed, mood, created_at")
         text = text.replace("AS completed,", "AS completed, 'low' AS mood,")
@@ -34,7 +34,7 @@ def give_tasks_a_mood(release: Path) -> None:
 
 
 def use(alice: Client) -> Response:
-    """Each operation once, each answered as it must be; the answer of a create."""
+    """Call each operation once and check its status. Return the response of the create."""
     answers = [alice.call(*operation) for operation in every_operation(alice.create()["id"])]
     assert [answer.status for answer in answers] == [200, 201, 200, 200, 200, 204], answers
     return answers[1]
@@ -68,10 +68,10 @@ def test_it_works(empty_database: str, tmp_path: Path) -> None:
 
 
 class Stage(NamedTuple):
-    old: Service  # it serves
-    long: psycopg.Connection  # the transaction in the way of whatever wants to lock the table
-    sql: psycopg.Connection  # a direct look
-    start: Callable[[Service], Future[Service]]  # in the background
+    old: Service  # it is running
+    long: psycopg.Connection  # a transaction that blocks every statement that needs to lock the table
+    sql: psycopg.Connection  # a direct connection
+    start: Callable[[Service], Future[Service]]  # starts a service in the background
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def stage(empty_database: str) -> Iterator[Stage]:
         "CREATE INDEX ON tasks (user_id, title)",
     ],
 )
-def test_a_migration_behind_a_long_transaction_lets_requests_pass(
+def test_a_migration_that_waits_for_a_long_transaction_blocks_no_requests(
     migration: str, stage: Stage, empty_database: str, tmp_path: Path
 ) -> None:
     starting = stage.start(Service(empty_database, release=next_release(tmp_path, migration)))
@@ -108,13 +108,13 @@ def test_a_migration_behind_a_long_transaction_lets_requests_pass(
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["the server goes on", "the server stops too"])
-def test_an_index_whose_making_was_killed_is_made_at_the_next_start(
+def test_an_interrupted_index_build_is_repeated_at_the_next_start(
     crash: bool, stage: Stage, empty_database: str, tmp_path: Path
 ) -> None:
     sql, state = stage.sql, "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('tasks_title')"
     new = Service(empty_database, release=next_release(tmp_path, f"-- No transaction: a new one after a failure\n{INDEX}"))
     killed = subprocess.Popen(new.command, env=new.env, **new.options)
-    wait_until(lambda: locked(sql, "CREATE INDEX CONCURRENTLY"), "the index is being made")
+    wait_until(lambda: locked(sql, "CREATE INDEX CONCURRENTLY"), "the index is being built")
     killed.kill()
     killed.wait()
     if crash:

@@ -1,4 +1,4 @@
-"""What todo_api/worker.py expects of gunicorn's undocumented methods. Other tests of this folder show the effect."""
+"""The undocumented methods of gunicorn that todo_api/worker.py relies on. Other tests of this folder check the effects."""
 
 import pytest
 from gunicorn.config import Config

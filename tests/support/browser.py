@@ -1,4 +1,4 @@
-"""Scripts of tests/browser in Node.js with Chromium."""
+"""Runs the scripts of tests/browser in Node.js with Chromium."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ SCRIPTS = ROOT / "tests" / "browser"
 
 
 def browser_command(script: str) -> list[str]:
-    """The command that runs the script in Node.js with Chromium. Skips if something is missing, unless REQUIRE_BROWSER is set."""
+    """Return the command that runs the script. If Node.js or Chromium is missing, skip, or fail if REQUIRE_BROWSER is set."""
     programs = {"Node.js": shutil.which("node"), "Chromium": shutil.which("chromium")}
     missing = [f"{name} is not installed" for name, path in programs.items() if not path]
     if not (SCRIPTS / "node_modules" / "playwright-core").is_dir():
@@ -24,7 +24,7 @@ def browser_command(script: str) -> list[str]:
 
 
 def pictures(default: Path) -> Path:
-    """The folder for screenshots: $ARTIFACTS, if it is set."""
+    """Create and return the folder for screenshots: $ARTIFACTS if it is set."""
     folder = Path(os.environ.get("ARTIFACTS") or default)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""A user of the API, over the test client or over real HTTP."""
+"""A client of the API for one user, with Flask's test client or with real HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dev.server import ORIGIN, SECRET
 from todo_api import create_app
 from todo_api.config import Config
 
-__all__ = ["ORIGIN", "SECRET"]  # imported here for the tests
+__all__ = ["ORIGIN", "SECRET"]  # the tests import them from here
 UNSET: Any = object()
 
 Send = Callable[[str, str, dict[str, str], "bytes | None"], "Response"]
@@ -37,14 +37,14 @@ class Response:
 
 
 def config(database_url: str, **env: str) -> Config:
-    """Settings as from an environment."""
+    """Return the configuration for these environment variables."""
     required = {"BETTER_AUTH_SECRET": SECRET, "NEON_DATABASE_URL": database_url, "BETTER_AUTH_URL": f"{ORIGIN},http://[::1]:3000"}
     return Config.from_env({**required, **env})
 
 
 @contextlib.contextmanager
 def application(database_url: str, **env: str) -> Iterator[Flask]:
-    """The application with these settings, inside the block."""
+    """Yield an application with these settings. Close its pool at the end."""
     app = create_app(config(database_url, **env))
     try:
         yield app
@@ -61,7 +61,7 @@ def in_process(app: Flask) -> Send:
 
 
 def over_http(port: int, timeout: float = 30) -> Send:
-    """Each request on a connection of its own."""
+    """Return a function that sends each request on a new connection."""
 
     def send(method: str, path: str, headers: dict[str, str], body: bytes | None) -> Response:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
@@ -76,14 +76,14 @@ def over_http(port: int, timeout: float = 30) -> Send:
 
 
 def token(claims: Mapping[str, Any], secret: str = SECRET, algorithm: str = "HS256") -> str:
-    """A token that lives an hour, unless the claims say otherwise; a claim of None is left out."""
+    """Return a token that is valid for an hour unless the claims say otherwise. A claim of None is omitted."""
     now = int(time.time())
     claims = {"iat": now, "exp": now + 3600, **claims}
     return jwt.encode({name: value for name, value in claims.items() if value is not None}, secret, algorithm)
 
 
 class Client:
-    """Requests of one user below that user's `/api/{user_id}/tasks`."""
+    """Sends requests of one user to that user's `/api/{user_id}/tasks`."""
 
     def __init__(self, send: Send, user_id: str) -> None:
         self.send = send
@@ -93,7 +93,7 @@ class Client:
     def call(
         self, method: str, path: object = "", body: Any = UNSET, *, of: Client | None = None, headers: Mapping[str, str] = {}
     ) -> Response:
-        """`body` is sent as JSON, bytes as they are; `of` puts another user into the path; a header of "" is left out."""
+        """Send `body` as JSON, or unchanged if it is bytes. `of` is another user for the path. Omit headers that are ""."""
         raw = None if body is UNSET else body if isinstance(body, bytes) else json.dumps(body).encode()
         kind = {} if raw is None else {"Content-Type": "application/json"}
         merged = {name: value for name, value in {**kind, **self.headers, **headers}.items() if value}

@@ -1,4 +1,4 @@
-"""A worker whose limit for stalled clients a test can wait for. gunicorn imports it by name."""
+"""A worker with a short limit for stalled clients, so that a test can wait for it. gunicorn imports it by name."""
 
 from todo_api.worker import GracefulGeventWorker
 

@@ -1,4 +1,4 @@
-"""An auth server for tests: publishes keys on 127.0.0.1, signs tokens, and sends any other response on demand."""
+"""An auth server for tests. It publishes keys on 127.0.0.1, signs tokens, and can send any other response."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class QuietServer(ThreadingHTTPServer):
 
 
 class KeyServer:
-    """Runs inside a `with` block. `fetches` counts the requests; `answer` can be replaced at any time.
+    """The server. It runs inside a `with` block. `fetches` counts the requests. A test may replace `answer` at any time.
 
     With `tls` it has a self-signed `certificate` (PEM) for 127.0.0.1.
     """

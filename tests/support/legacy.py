@@ -1,4 +1,4 @@
-"""The database of the FastAPI backend."""
+"""The table of the FastAPI backend."""
 
 # SQLModel 0.0.22 with SQLAlchemy 2.0 creates this table.
 TABLE = """

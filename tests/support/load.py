@@ -1,4 +1,4 @@
-"""Many requests at once, and what must be true of the answers."""
+"""Sends many requests at once and checks the responses."""
 
 import contextlib
 import http.client
@@ -18,12 +18,12 @@ WRITERS = 8
 
 @dataclass
 class Writes:
-    """What creates have come to.
+    """The results of create requests.
 
     Attributes:
-        ids: the tasks whose creation was acknowledged.
-        refusals: the statuses of all other answers.
-        broken: what ended the connections that ended without an answer.
+        ids: the ids of the tasks that were created with a 201.
+        refusals: the statuses of all other responses.
+        broken: the exceptions of the requests that got no response.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Writes:
 
     def wait_for_more(self) -> None:
         enough = len(self.ids) + 100
-        wait_until(lambda: len(self.ids) >= enough, "another hundred tasks are created")
+        wait_until(lambda: len(self.ids) >= enough, "100 more tasks are created")
 
 
 def create(alice: Client) -> Response:
@@ -41,7 +41,7 @@ def create(alice: Client) -> Response:
 
 @contextlib.contextmanager
 def writing(alice: Client, write_one: Callable[[Client], Response] = create) -> Iterator[Writes]:
-    """Threads that create tasks until the block ends."""
+    """Create tasks in several threads until the block ends."""
     writes, ended = Writes(), threading.Event()
 
     def write() -> None:
@@ -50,7 +50,7 @@ def writing(alice: Client, write_one: Callable[[Client], Response] = create) -> 
                 answer = write_one(alice)
             except (OSError, http.client.HTTPException) as error:
                 writes.broken.append(error)
-                ended.wait(0.01)  # or refused connections take the processor from whoever must come back
+                ended.wait(0.01)  # otherwise this loop takes the CPU time that the server needs to come back
                 continue
             if answer.status == 201:
                 writes.ids.append(answer.json["id"])
@@ -69,32 +69,32 @@ def writing(alice: Client, write_one: Callable[[Client], Response] = create) -> 
 
 
 def both_workers(service: Service) -> list[int]:
-    """Their process ids. The second starts a moment after the first, which has answered before that."""
-    wait_until(lambda: len(service.workers()) == 2, "both workers are there")
+    """Wait for both workers and return their process ids. The service responds before the second has started."""
+    wait_until(lambda: len(service.workers()) == 2, "both workers run")
     return service.workers()
 
 
 def lost(database_url: str, alice: Client, writes: Writes) -> set[int]:
-    """The acknowledged tasks that are not in the database."""
+    """Return the ids of tasks that were created with a 201 but are not in the database."""
     with psycopg.connect(database_url) as conn:
         stored = conn.execute("SELECT id FROM tasks WHERE user_id = %s", [alice.user_id])
         return set(writes.ids) - {task_id for (task_id,) in stored}
 
 
 def waiting(sql: psycopg.Connection, text: str = "") -> int:
-    """How many statements with this text in them wait for a lock."""
+    """Return how many statements that contain this text are waiting for a lock."""
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, %s) > 0"
     (count,) = sql.execute(f"{waits} AND datname = current_database()", [text]).fetchone() or (0,)
     return int(count)
 
 
 def locked(sql: psycopg.Connection, text: str = "/* update_task */") -> bool:
-    """Whether a statement with this text in it waits for a lock; by default a toggle for its row."""
+    """Return whether a statement that contains this text is waiting for a lock. By default, look for an update or toggle."""
     return waiting(sql, text) > 0
 
 
 def is_unavailable(answer: Response) -> bool:
-    """Whether it is the 503 that a page of the frontend's origin can read."""
+    """Assert that the response is a 503 that a page of the frontend's origin can read. Return True."""
     assert answer.status == 503
     assert answer.json == {"detail": "Service temporarily unavailable"}
     assert int(answer.headers["Retry-After"]) > 0
@@ -104,13 +104,13 @@ def is_unavailable(answer: Response) -> bool:
 
 
 def at_once(alice: Client, count: int) -> set[int]:
-    """The statuses of so many lists from 16 threads, which make both workers open many connections."""
+    """Request the list `count` times from 16 threads, so that both workers open many connections. Return the statuses."""
     with ThreadPoolExecutor(16) as threads:
         return {answer.status for answer in threads.map(lambda _: alice.call("GET"), range(count))}
 
 
 def every_operation(task_id: int) -> list[tuple[Any, ...]]:
-    """The arguments of `Client.call` for each of the six."""
+    """Return the arguments of `Client.call` for each of the six operations."""
     return [
         ("GET", ""),
         ("POST", "", {"title": "Buy bread"}),

@@ -1,4 +1,4 @@
-"""nginx with deploy/nginx.conf in front of the service."""
+"""Runs nginx with deploy/nginx.conf in front of the service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 def on_page(client: Client) -> Client:
-    """The client, as a page of the allowed origin."""
+    """Make the client send the allowed origin, as a page does. Return it."""
     client.headers["Origin"] = PAGE
     return client
 
@@ -44,15 +44,15 @@ class Nginx(Server):
         self.command = [executable("nginx"), "-e", "stderr", "-c", str(file), "-g", "daemon off;"]
 
     def client(self, user_id: str) -> Client:
-        """A user on a page of the allowed origin."""
+        """Return a client for the user that sends the allowed origin."""
         return on_page(Client(over_http(self.port), user_id))
 
     def logs(self) -> list[dict[str, str]]:
-        """The access log."""
+        """Return the records of the access log."""
         return [json.loads(line) for line in (self.home / "access.log").read_text().splitlines()]
 
     def record(self, request_id: str) -> dict[str, str]:
-        """The access log's record of a request, which nginx writes a moment after the response."""
+        """Wait for the request's record in the access log and return it. nginx writes it shortly after the response."""
 
         def found() -> list[dict[str, str]]:
             return [record for record in self.logs() if record["request_id"] == request_id]

@@ -1,4 +1,4 @@
-"""PgBouncer in front of a database."""
+"""Runs PgBouncer in front of a database."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SERVER_CONNECTIONS = 5
 class PgBouncer(Server):
     """PgBouncer in transaction mode in front of a database. It runs inside a `with` block.
 
-    A statement waits two minutes for a server connection, as is PgBouncer's default. Server connections take turns, so that each
-    client uses all of them. PgBouncer tries a server that was down again after one second instead of 15.
+    A statement waits up to two minutes for a server connection, which is PgBouncer's default. Server connections are used in
+    turn, so that each client uses all of them. PgBouncer retries a server that was down after one second instead of 15.
     """
 
-    stop_signal = signal.SIGKILL  # new versions wait for their clients after SIGTERM, and SIGQUIT may be inherited as ignored
+    stop_signal = signal.SIGKILL  # new versions wait for clients after SIGTERM, and a process may inherit SIGQUIT as ignored
 
     def __init__(self, database_url: str) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class PgBouncer(Server):
         self.command = [executable("pgbouncer"), str(file)]
 
     def responds(self) -> bool:
-        """Whether it accepts clients of its own database, which needs no server behind it."""
+        """Return whether it accepts connections to its own admin database, which needs no PostgreSQL server."""
         with contextlib.suppress(psycopg.OperationalError):
             psycopg.connect(self.url("pgbouncer")).close()
             return True
@@ -58,7 +58,7 @@ class PgBouncer(Server):
         return f"postgresql://{self.user}@127.0.0.1:{self.port}/{database or self.database}"
 
     def on_each_server(self, query: str) -> list[tuple[Any, ...]]:
-        """The first row of the query's result on each server connection, while all of them are in use."""
+        """Run the query on every server connection at the same time. Return the first row of each result."""
         with contextlib.ExitStack() as stack:
             clients = [
                 stack.enter_context(psycopg.connect(self.url(), prepare_threshold=None)) for _ in range(SERVER_CONNECTIONS)

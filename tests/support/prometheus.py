@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes a service, with the alert rules of `deploy/prometheus/`."""
+"""Runs a real Prometheus that scrapes a service, with the alert rules of `deploy/prometheus/`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ scrape_configs:
 
 
 class Prometheus(Server):
-    """Runs inside a `with` block. It scrapes every few seconds, and alerts fire one second after their condition holds."""
+    """Prometheus. It runs inside a `with` block. It scrapes every 4 seconds. Alerts fire after 1 second of a true condition."""
 
     def __init__(self, service_port: int) -> None:
         super().__init__()
@@ -36,11 +36,11 @@ class Prometheus(Server):
         self.command = [executable("prometheus"), f"--config.file={self.home}/prometheus.yml", *options]
 
     def responds(self) -> bool:
-        """Whether its API knows what to scrape."""
+        """Return whether its API lists the scrape target."""
         return bool(self.get("targets")["activeTargets"])
 
     def get(self, path: str, **parameters: str) -> Any:
-        """The data of a response of the HTTP API."""
+        """Send a request to the HTTP API and return the response's data."""
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urlencode(parameters)}"
         with urllib.request.urlopen(url, timeout=10) as response:
             return json.load(response)["data"]
@@ -50,5 +50,5 @@ class Prometheus(Server):
         return found
 
     def firing(self) -> set[str]:
-        """The names of the alerts that fire."""
+        """Return the names of the firing alerts."""
         return {alert["labels"]["alertname"] for alert in self.get("alerts")["alerts"] if alert["state"] == "firing"}

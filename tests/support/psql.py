@@ -1,4 +1,4 @@
-"""psql, and the heads of the files that it runs."""
+"""Runs SQL files in psql and checks their header comments."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from todo_api.statements import SQL
 
 
 def psql(url: str, file: Path, *options: str, time_zone: str = "UTC", **variables: str) -> str:
-    """What psql prints for the file. Fails on any warning, since psql's own errors do not end it."""
+    """Run the file in psql and return what it prints. Fail on any warning, because psql continues after its own errors."""
     command = [postgres.psql(), url, "-X", "-q", "-v", "ON_ERROR_STOP=1", *options]
     settings = [word for name, value in variables.items() for word in ("-v", f"{name}={value}")]
     session = {"PGTZ": time_zone, "PGCLIENTENCODING": "UTF8", "PGOPTIONS": "-c client_min_messages=warning"}
@@ -22,7 +22,7 @@ def psql(url: str, file: Path, *options: str, time_zone: str = "UTC", **variable
 
 
 def check_head(file: Path) -> None:
-    """The head says in a sentence what the file does, and how to try it, with every variable that it takes."""
+    """Assert that the header comment says what the file does and how to try it, with every variable that the file uses."""
     head = [line for line in file.read_text().splitlines() if line.startswith("--")]
     assert re.match(r"-- [A-Z]\w+ ", head[0])
     (line,) = (line for line in head if line.startswith("-- Try it: "))

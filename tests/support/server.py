@@ -1,4 +1,4 @@
-"""The service as it runs in production: gunicorn in a process of its own."""
+"""Runs the service as in production: gunicorn in its own process."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from dev.server import ROOT, ApiServer, Server, free_port, wait_until
 from tests.support.client import Client, Response, over_http
 
-__all__ = ["ROOT", "Server", "free_port", "wait_until"]  # imported here for the tests
+__all__ = ["ROOT", "Server", "free_port", "wait_until"]  # the tests import them from here
 PASSWORD = "hunter2"  # must never be printed
 
 
 def executable(name: str) -> str:
-    """The path of a server program. Debian keeps these out of users' PATH. Skips without it, unless REQUIRE_SERVERS is set."""
+    """Return the path of a server program, also if it is in /usr/sbin. If missing, skip, or fail if REQUIRE_SERVERS is set."""
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     reason = f"{name} is not installed"
     return found or (pytest.fail(reason) if os.environ.get("REQUIRE_SERVERS") else pytest.skip(reason))
@@ -36,7 +36,7 @@ class Service(ApiServer):
         return over_http(self.port)(method, path, headers, body)
 
     def logs(self, message: str | None = None) -> list[dict[str, Any]]:
-        """The log records printed so far, or those with this message. Fails on a line that is not a record."""
+        """Return the log records so far, or only those with this message. Fail on a line that is not a record."""
         records = [json.loads(line) for line in self.text().splitlines()]
         return [record for record in records if message in (None, record["message"])]
 
@@ -51,7 +51,7 @@ def run_to_end(database_url: str, **env: str) -> subprocess.CompletedProcess[str
 
 
 def next_release(folder: Path, *migrations: str) -> Path:
-    """A copy of the service in the folder, with additional migrations."""
+    """Copy the service to the folder and add migrations. Return the folder."""
     for name in ("todo_api", "sql"):
         shutil.copytree(ROOT / name, folder / name)
     for name in ("wsgi.py", "gunicorn.conf.py"):
@@ -62,7 +62,7 @@ def next_release(folder: Path, *migrations: str) -> Path:
 
 
 def only_line(done: subprocess.CompletedProcess[str]) -> str:
-    """What a start that failed has printed: one line, without the password."""
+    """Assert that a failed start printed one line without the password. Return that line."""
     output = done.stdout + done.stderr
     assert done.returncode > 0, output
     assert output.count("\n") == 1, output

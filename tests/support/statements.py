@@ -1,4 +1,4 @@
-"""The statements of `sql/`, with values for their parameters."""
+"""The statements of `sql/` with example values for their parameters."""
 
 import re
 from pathlib import Path
@@ -29,13 +29,13 @@ VALUES = {
 
 
 def parameters(file: Path) -> dict[str, str]:
-    """A value for each parameter of the file's statement."""
+    """Return a value for each parameter of the file's statement."""
     return {name: VALUES[name] for name in re.findall(r":'(\w+)'", file.read_text())}
 
 
 def execute(
     conn: psycopg.Connection, file: Path, values: dict[str, str], before: bytes = b"", *, prepare: bool = False
 ) -> psycopg.Cursor:
-    """Run the statement of the file, with `before` in front of it, such as EXPLAIN."""
+    """Run the statement of the file. `before` is put in front of it, for example EXPLAIN."""
     text, names = statement(file)
     return psycopg.RawCursor(conn).execute(before + text, [values[name] for name in names], prepare=prepare)
