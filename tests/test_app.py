@@ -9,19 +9,19 @@ from werkzeug.routing import MapAdapter
 
 from tests.support.client import Client, application, in_process
 from tests.support.load import every_operation
-from todo_api.app import TaskResponse, TodoApp
+from todo_api.app import ApiResponse, TodoApp
 
 
 def test_headers_are_those_of_werkzeug(alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    fast, compared = TaskResponse.get_wsgi_headers, []
+    fast, compared = ApiResponse.get_wsgi_headers, []
 
-    def compare(self: TaskResponse, environ: dict[str, Any]) -> Headers:
+    def compare(self: ApiResponse, environ: dict[str, Any]) -> Headers:
         headers = fast(self, environ)
         assert sorted(headers) == sorted(Response.get_wsgi_headers(self, environ))
         compared.append(self.status_code)
         return headers
 
-    monkeypatch.setattr(TaskResponse, "get_wsgi_headers", compare)
+    monkeypatch.setattr(ApiResponse, "get_wsgi_headers", compare)
     for operation in every_operation(alice.create("tïtle")["id"]):
         alice.call(*operation)
     alice.call("GET", "abc")

@@ -7,14 +7,14 @@ import todo_api
 
 PACKAGE = Path(todo_api.__file__).parent
 ALLOWED = {
-    "__init__": {"app", "auth", "cli", "config", "db", "errors", "etags", "headers", "health", "metrics", "tasks", "validation"},
+    "__init__": {"app", "auth", "cli", "config", "db", "errors", "headers", "health", "metrics", "tasks", "validation"},
     "auth": {"config", "jwks", "tokens"},
     "cli": {"config", "migrations", "tokens"},
     "config": {"database_url"},
     "connection": {"outage", "statements"},
     "db": {"config", "outage", "pool", "statements"},
     "errors": {"config", "outage"},
-    "etags": {"config", "validation"},
+    "etags": {"validation"},
     "headers": {"config"},
     "health": {"config", "db", "etags", "validation"},
     "master": {"config", "startup", "worker"},

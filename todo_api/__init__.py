@@ -5,7 +5,7 @@ import sys
 
 from flask import Flask
 
-from todo_api import auth, cli, db, errors, etags, headers, health, metrics, tasks, validation
+from todo_api import auth, cli, db, errors, headers, health, metrics, tasks, validation
 from todo_api.app import TodoApp
 from todo_api.config import Config
 
@@ -28,7 +28,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["task_id"] = tasks.TaskId
-    for part in (db, metrics, headers, auth, cli, validation, etags, errors, health):
+    for part in (db, metrics, headers, auth, cli, validation, errors, health):
         part.init_app(app, config)
     app.register_blueprint(tasks.bp)
     return app

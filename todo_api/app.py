@@ -7,15 +7,16 @@ from werkzeug.datastructures import Headers
 from werkzeug.routing import MapAdapter
 
 
-class TaskResponse(Response):
+class ApiResponse(Response):
     def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
         """Skip werkzeug's corrections for a success with a body: Content-Length is set, and Location is already a valid URL."""
-        plain = self.response and self.status_code < 300
-        return self.headers if plain else super().get_wsgi_headers(environ)
+        if self.response and self.status_code < 300:
+            return self.headers
+        return super().get_wsgi_headers(environ)
 
 
 class TodoApp(Flask):
-    response_class = TaskResponse
+    response_class = ApiResponse
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Match by path alone: no route depends on the host. Settings that concern the host get Flask's own method."""

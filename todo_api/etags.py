@@ -8,26 +8,23 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from flask import Flask, Response, current_app, request
+from flask import Response, request
 
-from todo_api.config import Config
 from todo_api.validation import DOCUMENT
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def init_app(app: Flask, _: Config) -> None:
-    app.extensions["task_fingerprint"] = fingerprint(json.loads(DOCUMENT.read_bytes())["components"]["schemas"]["Task"])
 
 
 def fingerprint(schema: object) -> str:
-    """Eight hexadecimal digits that depend on the whole schema."""
+    """Return eight hexadecimal digits that depend on the whole schema."""
     return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:8]
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TASK_FINGERPRINT = fingerprint(json.loads(DOCUMENT.read_bytes())["components"]["schemas"]["Task"])
 
 
 def etag(version: object) -> str:
     """Return the ETag of a version. A task's version is its `updated_at` in microseconds since 1970; a list's is a hash."""
-    return f'"{current_app.extensions["task_fingerprint"]}-{version}"'
+    return f'"{TASK_FINGERPRINT}-{version}"'
 
 
 def if_match() -> str:
@@ -59,7 +56,7 @@ def _versions(tags: Iterable[str | None]) -> str:
     versions = []
     for tag in filter(None, tags):  # werkzeug has None for the empty tag
         prefix, _, version = tag.partition("-")
-        if prefix == current_app.extensions["task_fingerprint"] and version.isalnum():
+        if prefix == TASK_FINGERPRINT and version.isalnum():
             versions.append(version)
         elif microseconds := _microseconds(tag):
             versions.append(str(microseconds))

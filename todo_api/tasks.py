@@ -9,7 +9,7 @@ from flask import Blueprint, Response, abort, after_this_request, request
 from werkzeug.routing import BaseConverter
 
 from todo_api import db
-from todo_api.app import TaskResponse
+from todo_api.app import ApiResponse
 from todo_api.auth import login_required
 from todo_api.etags import cacheable, etag, if_match, if_none_match
 from todo_api.validation import body, parameters
@@ -82,7 +82,7 @@ def toggle_task(task_id: str) -> Response:
 @login_required
 def delete_task(task_id: str) -> Response:
     change("delete_task", task_id=task_id)
-    response = TaskResponse(status=204)
+    response = ApiResponse(status=204)
     del response.headers["Content-Type"]
     return response
 
@@ -99,7 +99,7 @@ def task_response(row: tuple[Any, ...] | None, status: int = 200) -> Response:
     if json is None:
         after_this_request(lambda response: response.headers.update(headers) or response)
         abort(412, "Task has changed since")
-    return TaskResponse(json, status, headers, content_type="application/json")
+    return ApiResponse(json, status, headers, content_type="application/json")
 
 
 def next_page(chosen: dict[str, str], last_id: int) -> str:
