@@ -15,7 +15,7 @@ import jwt
 
 log = logging.getLogger(__name__)
 
-FETCH_SECONDS = 3  # limit for a whole fetch and for a request that waits for it; without gevent, for each read from the socket
+FETCH_SECONDS = 3  # limit for a whole fetch and for a request that waits for it; without gevent, for each use of the socket
 RETRY_INTERVAL = 15  # seconds from the start of a fetch to the start of the next
 STALE_SECONDS = 300  # after this time the next use of a key starts a fetch
 MAX_BYTES = 1_000_000
