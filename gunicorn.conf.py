@@ -33,8 +33,7 @@ control_socket_disable = True
 logger_class = ServerLogger
 loglevel = settings.log_level or ("debug" if settings.debug else "info")
 
-nworkers_changed = master.start
+nworkers_changed = master.migrate_at_start
 pre_fork = master.restore_metrics_folder
 when_ready = on_reload = master.freeze_memory
-worker_exit = master.close_pool
 pre_exec = worker.restore_environment

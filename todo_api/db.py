@@ -1,5 +1,6 @@
 """Runs the statements of `sql/` by name."""
 
+import atexit
 import os
 import time
 from typing import Any
@@ -17,7 +18,8 @@ def init_app(app: Flask, config: Config) -> None:
     os.environ["PGTZ"] = "UTC"
     # connect_timeout does not cover name resolution: the C library may wait far longer by default.
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
-    app.extensions["pool"] = Pool(config)
+    app.extensions["pool"] = pool = Pool(config)
+    atexit.register(pool.close)  # in each worker, which inherits it
     app.extensions["statements"] = {path.stem: statement(path) for path in SQL.glob("*.sql")}
 
 

@@ -5,18 +5,17 @@ import http.client
 import json
 import logging
 import mmap
-import socket
-import ssl
 import threading
 import time
 from typing import Any
 from urllib.parse import urlsplit
 
+import gevent
 import jwt
 
 log = logging.getLogger(__name__)
 
-FETCH_SECONDS = 3  # limit for a whole fetch, and for a request that waits for it
+FETCH_SECONDS = 3  # limit for a whole fetch and for a request that waits for it; without gevent, for each use of the socket
 RETRY_INTERVAL = 15  # seconds from the start of a fetch to the start of the next
 STALE_SECONDS = 300  # after this time the next use of a key starts a fetch
 MAX_BYTES = 1_000_000
@@ -40,9 +39,8 @@ class KeyStore:
         self.url = url
         self.keys: dict[tuple[str, str], jwt.PyJWK] = {}  # by `kid` and `alg`, as of the last `load()`
         self.fetched = NEVER  # monotonic time of the last successful fetch by any process, as of the last `load()`
-        self.deadline = NEVER  # monotonic time at which this process gives up its own last fetch
-        self.fetch_done = threading.Event()
-        self.lock = threading.Lock()
+        self.next_fetch = NEVER  # monotonic time before which this process does not start another fetch
+        self.fetching = threading.Lock()
         self.record = b""  # JSON of `fetched` and all published keys
         self.shared = mmap.mmap(-1, 2 * MAX_BYTES)  # the newest record, ended by NUL; all workers share this memory
 
@@ -55,11 +53,10 @@ class KeyStore:
         """
         self.load()
         if (kid, alg) not in self.keys:
-            self._start_fetch()
-            self.fetch_done.wait(max(0, self.deadline - time.monotonic()))
+            self._fetch()
             self.load()
-        elif time.monotonic() > self.fetched + STALE_SECONDS:
-            self._start_fetch()
+        elif time.monotonic() > max(self.fetched + STALE_SECONDS, self.next_fetch):
+            threading.Thread(target=self._fetch, daemon=True).start()
         if self.fetched == NEVER:
             raise jwt.PyJWKClientConnectionError("no keys yet")
         if (kid, alg) not in self.keys:
@@ -78,26 +75,25 @@ class KeyStore:
         record = json.dumps([time.monotonic(), jwks]).encode()
         self.shared[: len(record) + 1] = record + b"\0"
 
-    def _start_fetch(self) -> None:
-        with self.lock:
-            if time.monotonic() > self.deadline - FETCH_SECONDS + RETRY_INTERVAL:
-                self.deadline, self.fetch_done = time.monotonic() + FETCH_SECONDS, threading.Event()
-                threading.Thread(target=self._fetch, args=[self.deadline, self.fetch_done], daemon=True).start()
-
-    def _fetch(self, deadline: float, done: threading.Event) -> None:
-        response = "none"
-        try:
-            status, content_type, text = download(self.url, deadline)
-            response = f"status {status}, {content_type}, {len(text)} bytes"
-            if status == 404 and self.fetched == NEVER:
-                self._share([])  # the server has answered that it publishes no keys
-            if status != 200 or len(text) > MAX_BYTES or not isinstance(jwks := json.loads(text)["keys"], list):
-                raise ValueError
-            self._share(jwks)
-        except Exception as error:
-            name = "TimeoutError" if time.monotonic() >= deadline else type(error).__name__
-            log.warning("keys not fetched", extra={"url": self.url.partition("?")[0], "error": name, "response": response})
-        done.set()
+    def _fetch(self) -> None:
+        """Fetch the keys. If a fetch is running, wait for it instead; if one began a short time ago, do nothing."""
+        with self.fetching:
+            if time.monotonic() < self.next_fetch:
+                return
+            self.next_fetch = time.monotonic() + RETRY_INTERVAL
+            response = "none"
+            try:
+                with gevent.Timeout(FETCH_SECONDS):  # a socket's own timeout starts again with each byte
+                    status, content_type, text = download(self.url)
+                response = f"status {status}, {content_type}, {len(text)} bytes"
+                if status == 404 and self.fetched == NEVER:
+                    self._share([])  # the server has answered that it publishes no keys
+                if status != 200 or len(text) > MAX_BYTES or not isinstance(jwks := json.loads(text)["keys"], list):
+                    raise ValueError
+                self._share(jwks)
+            except (Exception, gevent.Timeout) as error:
+                fields = {"url": self.url.partition("?")[0], "error": type(error).__name__, "response": response}
+                log.warning("keys not fetched", extra=fields)
 
 
 def usable(jwks: list[Any]) -> dict[tuple[str, str], jwt.PyJWK]:
@@ -112,26 +108,11 @@ def usable(jwks: list[Any]) -> dict[tuple[str, str], jwt.PyJWK]:
     return keys
 
 
-def download(url: str, deadline: float) -> tuple[int, str, bytes]:
-    """GET the URL; return status, content type and body, cut off after MAX_BYTES + 1. `deadline` is in monotonic time."""
+def download(url: str) -> tuple[int, str, bytes]:
+    """GET the URL; return status, content type and body, cut off after MAX_BYTES + 1."""
     target = urlsplit(url)
-    port = target.port or {"http": 80, "https": 443}[target.scheme]
-    connection = http.client.HTTPConnection(str(target.hostname), port, timeout=FETCH_SECONDS)
-    with contextlib.ExitStack() as stack:
-        stack.callback(connection.close)
-        connection.connect()
-        # A socket's timeout starts again with each byte, so a timer ends the connection. It gets a duplicate of the socket,
-        # because ssl detaches the original.
-        timer = threading.Timer(max(0, deadline - time.monotonic()), _shut_down, [stack.enter_context(connection.sock.dup())])
-        stack.callback(timer.cancel)
-        timer.start()
-        if target.scheme == "https":
-            connection.sock = ssl.create_default_context().wrap_socket(connection.sock, server_hostname=target.hostname)
-        connection.request("GET", f"{target.path}?{target.query}".rstrip("?"), headers={"Host": target.netloc})
-        response = stack.enter_context(connection.getresponse())
-        return response.status, response.headers.get_content_type(), response.read(MAX_BYTES + 1)
-
-
-def _shut_down(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
+    scheme = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
+    with contextlib.closing(scheme(target.netloc, timeout=FETCH_SECONDS)) as connection:
+        connection.request("GET", f"{target.path}?{target.query}".rstrip("?"))
+        with connection.getresponse() as response:
+            return response.status, response.headers.get_content_type(), response.read(MAX_BYTES + 1)

@@ -8,19 +8,22 @@ import contextlib
 import gc
 import logging
 import os
+import platform
 import shutil
 import signal
 import sys
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
+import psycopg
 from dotenv import dotenv_values
-from flask import Flask
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
-from todo_api import startup
+from todo_api import __version__, migrations
 from todo_api.config import Config
+from todo_api.connection import Connection
 from todo_api.worker import ENVIRONMENT
 
 log = logging.getLogger(__name__)
@@ -49,15 +52,36 @@ def read_config(env_file: Path) -> Config:
     return configs[-1]
 
 
-def start(_: Arbiter, __: int, workers_before: int | None) -> None:
-    """Migrate before gunicorn imports the application. For nworkers_changed: on_starting comes after the first log record."""
+def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
+    """Migrate before gunicorn imports the application. For nworkers_changed: on_starting comes after the first log record.
+
+    Raises:
+        SystemExit: the database cannot be used; one line says why.
+    """
     if workers_before is not None:
         return
     # Process 1 of a container ignores signals without a handler, and gunicorn sets its own later.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     if configs[0].metrics:
         _prepare_metrics_folder()
-    startup.prepare(configs[0])
+    _log_start(configs[0], migrations.migrate(configs[0].database_url))
+
+
+def _log_start(config: Config, applied: list[str]) -> None:
+    """Log what starts in one record, which holds no secret."""
+    with Connection.connect(config.database_url, prepare=config.prepare) as conn:
+        (count,) = conn.execute("SELECT count(*) FROM schema_migrations").fetchone() or (0,)
+        database = {
+            **{name: getattr(conn.info, name) for name in ("host", "port", "dbname", "user")},
+            "postgresql": conn.info.parameter_status("server_version"),
+            "connection": "direct" if conn.direct else "pooler",
+        }
+    shown = [each for each in fields(config) if each.repr and each.name != "bind"]  # gunicorn logs where it listens
+    settings = {each.metadata["variable"]: getattr(config, each.name) for each in shown}
+    settings["BETTER_AUTH_JWKS_URL"] = config.jwks_url.partition("?")[0]  # a query string may hold a token
+    versions = {"version": __version__, "python": platform.python_version(), "psycopg": psycopg.__version__}
+    migrated = {"migrations_applied_now": applied, "migrations_total": count}
+    log.info("todo_api starts", extra={**versions, "database": database, **migrated, "settings": settings})
 
 
 def _prepare_metrics_folder() -> None:
@@ -87,8 +111,3 @@ def freeze_memory(_: Arbiter) -> None:
     gc.unfreeze()  # a reload has replaced some of them
     gc.collect()
     gc.freeze()
-
-
-def close_pool(_: Arbiter, worker: Worker) -> None:
-    if isinstance(worker.wsgi, Flask):  # the benchmarks serve another application with this configuration
-        worker.wsgi.extensions["pool"].close()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 
 from todo_api import db, errors
 from todo_api.config import Config
@@ -62,7 +62,7 @@ def count_requests(app: Flask) -> Callable[[Response], None]:
     own = None if folder else registry
     if folder:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    registry.register(Snapshot(app))
+    registry.register(Snapshot())
     requests = client.Counter("todo_api_requests", "Responses", ["route", "method", "status"], registry=own)
     latency = client.Histogram("todo_api_request_seconds", "Time to respond", ["route"], registry=own, buckets=BUCKETS)
     refused = client.Counter("todo_api_auth_failures", "Responses with status 401 or 403", ["reason"], registry=own)
@@ -113,26 +113,21 @@ def remove_leftovers(folder: Path) -> None:
 class Snapshot:
     """Metrics whose values are found at each scrape."""
 
-    def __init__(self, app: Flask) -> None:
-        self.app = app
-
     def collect(self) -> Iterator[Any]:
-        from prometheus_client.core import GaugeMetricFamily as Gauge  # noqa: PLC0415
+        from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily  # noqa: PLC0415
 
-        info = Gauge("todo_api_info", "Version of the service", labels=["version"])
-        info.add_metric([self.app.config["VERSION"]], 1)
-        yield info
-        pool: Pool = self.app.extensions["pool"]
+        yield InfoMetricFamily("todo_api", "Version of the service", {"version": current_app.config["VERSION"]})
+        pool: Pool = current_app.extensions["pool"]
         if len(pool.in_use) < pool.max_size:  # else the scrape would wait
             try:
                 db.execute("ready")
             except psycopg.Error as error:
                 errors.database_error(error)
-        up = not self.app.extensions["outage"].began
-        yield Gauge("todo_api_database_up", "1 if the database is available, else 0", value=up)
-        keys = self.app.extensions["verifier"].keys
+        up = not current_app.extensions["outage"].began
+        yield GaugeMetricFamily("todo_api_database_up", "1 if the database is available, else 0", up)
+        keys = current_app.extensions["verifier"].keys
         keys.load()
-        yield Gauge("todo_api_jwks_keys", "Known public keys of the auth server", value=len(keys.keys))
+        yield GaugeMetricFamily("todo_api_jwks_keys", "Known public keys of the auth server", len(keys.keys))
         if keys.fetched > 0:
             age = time.monotonic() - keys.fetched
-            yield Gauge("todo_api_jwks_age_seconds", "Time since the last successful fetch of keys", value=age)
+            yield GaugeMetricFamily("todo_api_jwks_age_seconds", "Time since the last successful fetch of keys", age)

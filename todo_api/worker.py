@@ -33,7 +33,7 @@ class BufferedSocket:
         return getattr(self.client, name)
 
 
-def freeze(cfg: Config) -> None:
+def read_settings_once(cfg: Config) -> None:
     """Turn gunicorn's settings into plain attributes. gunicorn calls two functions to read one, 23 times a request."""
 
     def refuse(name: str, _: object) -> None:
@@ -64,7 +64,7 @@ class GracefulGeventWorker(GeventWorker):
                     client._sock.shutdown(socket.SHUT_RD)
 
     def init_process(self) -> None:
-        freeze(self.cfg)
+        read_settings_once(self.cfg)
         super().init_process()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:

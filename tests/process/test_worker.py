@@ -3,19 +3,19 @@
 import pytest
 from gunicorn.config import Config
 
-from todo_api.worker import freeze
+from todo_api.worker import read_settings_once
 
 
-def test_a_frozen_setting_is_read_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_is_read_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = Config()
     cfg.set("keepalive", 75)
-    freeze(cfg)
+    read_settings_once(cfg)
     monkeypatch.setattr(Config, "__getattr__", None)
     assert (cfg.keepalive, cfg.workers) == (75, 1)
 
 
-def test_a_frozen_setting_cannot_change() -> None:
+def test_a_setting_cannot_change() -> None:
     cfg = Config()
-    freeze(cfg)
+    read_settings_once(cfg)
     with pytest.raises(RuntimeError, match="keepalive cannot change"):
         cfg.set("keepalive", 75)
