@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import psycopg
 import pytest
 from flask import Flask, Request, Response, url_for
 from werkzeug.datastructures import Headers
@@ -9,7 +10,9 @@ from werkzeug.routing import MapAdapter
 
 from tests.support.client import Client, application, in_process
 from tests.support.load import every_operation
-from todo_api.app import ApiResponse, TodoApp
+from todo_api.app import ApiResponse, FastConnection, TodoApp
+from todo_api.connection import Connection
+from todo_api.statements import Statement
 
 
 def test_headers_are_those_of_werkzeug(alice: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,3 +66,30 @@ def test_the_server_name_is_used_if_set(database_url: str) -> None:
         assert in_process(app)("GET", "/health", {"Host": "other.example.com"}, None).status == 200
         with app.app_context():
             assert url_for("tasks.list_tasks", user_id="alice") == "http://api.example.com/api/alice/tasks"
+
+
+@pytest.mark.parametrize("prepare", ["on", "off"])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b"SELECT 'title', $1, 2::bigint, true, NULL, '[]'::json", "tïtle ✓"),
+        (b"SELECT 1 WHERE $1 = ''", "no row"),
+        (b"SELECT $1", "NUL \0"),
+        (b"SELECT 1 / (length($1) - 1)", "1"),
+        (b"SELECT $1::bigint", "not a number"),
+        (b"SELECT missing WHERE $1 = ''", "a syntax error"),
+        (b"SELECT pg_terminate_backend(pg_backend_pid()) WHERE $1 = 'x'", "x"),
+    ],
+)
+def test_a_row_or_an_error_is_that_of_a_cursor(text: bytes, value: str, prepare: str, database_url: str) -> None:
+    def outcomes(kind: type[Connection]) -> list[Any]:
+        found: list[Any] = []
+        with kind.connect(database_url, prepare=prepare) as conn:
+            for _ in range(2):  # the second time, the statement is already prepared
+                try:
+                    found.append(conn.fetch_row(Statement(text, ["value"]), {"value": value}))
+                except psycopg.Error as error:
+                    found.append((type(error), error.sqlstate))
+        return found
+
+    assert outcomes(FastConnection) == outcomes(Connection)

@@ -8,6 +8,7 @@ import todo_api
 PACKAGE = Path(todo_api.__file__).parent
 ALLOWED = {
     "__init__": {"app", "auth", "cli", "config", "db", "errors", "headers", "health", "metrics", "tasks", "validation"},
+    "app": {"connection", "statements"},
     "auth": {"config", "jwks", "tokens"},
     "cli": {"config", "migrations", "tokens"},
     "config": {"database_url"},
@@ -20,7 +21,7 @@ ALLOWED = {
     "master": {"__version__", "config", "connection", "migrations", "worker"},
     "metrics": {"config", "db", "errors", "pool"},
     "migrations": {"connection", "statements"},
-    "pool": {"config", "connection", "statements"},
+    "pool": {"app", "config", "connection", "statements"},
     "tasks": {"app", "auth", "db", "etags", "validation"},
     "tokens": {"config", "jwks"},
     "validation": {"config", "request_body"},

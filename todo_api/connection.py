@@ -47,7 +47,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         try:
             conn = super().connect(*args, autocommit=True, client_encoding="utf8", **kwargs)
             try:
-                conn._configure(prepare)
+                conn.configure(prepare)
             except psycopg.Error:
                 conn.close()
                 raise
@@ -57,9 +57,12 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         Outage.connect_error = None
         return conn
 
-    def _configure(self, prepare: str) -> None:
-        # A pooler reports another process id than PostgreSQL. Its clients share connections, so our settings and prepared
-        # statements would reach them: a client could run our DELETE under the name of its own SELECT.
+    def configure(self, prepare: str) -> None:
+        """Set time limits unless there is a transaction pooler, and choose whether to prepare statements.
+
+        A pooler reports another process id than PostgreSQL. Its clients share connections, so our settings and prepared
+        statements would reach them: a client could run our DELETE under the name of its own SELECT.
+        """
         self.last_used = time.monotonic()
         self.raw_cursor = psycopg.RawCursor(self)  # takes $1, $2, …; one for all statements is cheaper than one for each
         self.direct = self.execute("SELECT pg_backend_pid()").fetchone() == (self.info.backend_pid,)
@@ -91,7 +94,11 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             return super().wait(gen, interval, self.deadline if timeout is None else timeout)
         except psycopg.OperationalError:
             if self.info.transaction_status.name == "ACTIVE":
-                with contextlib.suppress(psycopg.Error):
-                    self.cancel_safe(timeout=1)
-                self.close()
+                self.abandon()
             raise
+
+    def abandon(self) -> None:
+        """Cancel the running statement and close the connection."""
+        with contextlib.suppress(psycopg.Error):
+            self.cancel_safe(timeout=1)
+        self.close()

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 import psycopg
 from psycopg_pool import ConnectionPool, TooManyRequests
 
+from todo_api.app import FastConnection
 from todo_api.config import Config
 from todo_api.connection import DEADLINE, Connection
 from todo_api.statements import Statement
@@ -53,7 +54,7 @@ class Pool(ConnectionPool[Connection]):
         self.in_use: dict[Connection, float] = {}
         super().__init__(
             config.database_url,
-            connection_class=Connection,
+            connection_class=FastConnection,
             kwargs={"prepare": config.prepare, "fallback_application_name": "todo_api"},
             check=self.check_alive,
             min_size=1,
