@@ -13,7 +13,7 @@ settings = master.read_config(Path(__file__).with_name(".env"))
 
 bind = settings.bind
 workers = settings.workers
-# Each connection has a greenlet, not a thread: hundreds of slow clients or of requests waiting for a locked row block nobody.
+# Each connection has a greenlet, not a thread. Hundreds of slow clients, or of requests that wait for a row, block no one.
 worker_class = worker.GracefulGeventWorker
 # The master imports the application once, and exits if that fails. gunicorn would restart a failing worker for ever.
 preload_app = True
@@ -25,7 +25,7 @@ limit_request_line = 8190  # bytes, gunicorn's maximum: the longest valid user_i
 
 # The service uses nothing that a proxy says about its client, so it trusts no address.
 forwarded_allow_ips = ""
-secure_scheme_headers: dict[str, str] = {}  # gunicorn always trusts clients of a Unix socket
+secure_scheme_headers: dict[str, str] = {}  # gunicorn trusts every client of a Unix socket, so no header may set the scheme
 forwarder_headers = ""
 sendfile = False  # BufferedSocket would send the file before the response's head; only /docs sends files
 control_socket_disable = True

@@ -1,4 +1,4 @@
-"""The application for WSGI servers. gunicorn migrates the database first, in its master; run `flask migrate` for others."""
+"""The application for WSGI servers. gunicorn's master migrates the database; before any other server, run `flask migrate`."""
 
 from todo_api import create_app
 

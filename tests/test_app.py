@@ -1,5 +1,6 @@
 """The overrides in todo_api/app.py return the same results as the original methods, and Flask and werkzeug still call them."""
 
+import contextlib
 from typing import Any
 
 import psycopg
@@ -10,6 +11,7 @@ from werkzeug.routing import MapAdapter
 
 from tests.support.client import Client, application, in_process
 from tests.support.load import every_operation
+from tests.support.proxy import proxy
 from todo_api.app import ApiResponse, FastConnection, TodoApp
 from todo_api.connection import Connection
 from todo_api.statements import Statement
@@ -93,3 +95,25 @@ def test_a_row_or_an_error_is_that_of_a_cursor(text: bytes, value: str, prepare:
         return found
 
     assert outcomes(FastConnection) == outcomes(Connection)
+
+
+@pytest.mark.parametrize("kind", [Connection, FastConnection])
+def test_a_row_counts_only_if_the_server_confirms_its_commit(kind: type[Connection], database_url: str) -> None:
+    with proxy(database_url) as between, contextlib.closing(kind.connect(between.url)) as conn:
+        assert conn.fetch_row(Statement(b"SELECT 1", []), {}) == (1,)
+        between.cut.set()
+        with pytest.raises(psycopg.OperationalError):
+            conn.fetch_row(Statement(b"SELECT 1", []), {})
+
+
+@pytest.mark.parametrize("kind", [Connection, FastConnection])
+def test_an_error_at_commit_is_raised(kind: type[Connection], database_url: str) -> None:
+    with kind.connect(database_url) as conn:
+        conn.execute("CREATE TEMP TABLE late (n int)")
+        conn.execute("CREATE FUNCTION pg_temp.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'late'; END $$")
+        conn.execute(
+            "CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON late DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION pg_temp.fail()"
+        )
+        with pytest.raises(psycopg.errors.RaiseException):
+            conn.fetch_row(Statement(b"INSERT INTO late VALUES (1) RETURNING n", []), {})

@@ -77,17 +77,17 @@ class Config:
     previous_secret: str = setting("BETTER_AUTH_SECRET_PREVIOUS", _secret, "", secret=True)  # accepted too, if not empty
     database_url: str = setting("NEON_DATABASE_URL", database_url.normalise, secret=True)  # in libpq's form
     origins: tuple[str, ...] = setting("BETTER_AUTH_URL", _origins)  # allowed by CORS; the first is the Better Auth server
-    jwks_url: str = setting("BETTER_AUTH_JWKS_URL", _url, "")  # the first origin is the default of this and the next two
-    issuer: str = setting("BETTER_AUTH_ISSUER", str, "")
-    audience: str = setting("BETTER_AUTH_AUDIENCE", str, "")
-    allow_localhost: bool = setting(
-        "CORS_ALLOW_LOCALHOST", _flag, False
-    )  # for development: every port of localhost and 127.0.0.1
+    jwks_url: str = setting("BETTER_AUTH_JWKS_URL", _url, "")  # default: the first origin + /api/auth/jwks
+    issuer: str = setting("BETTER_AUTH_ISSUER", str, "")  # default: the first origin
+    audience: str = setting("BETTER_AUTH_AUDIENCE", str, "")  # default: the first origin
+    # For development: allow every port of localhost and 127.0.0.1
+    allow_localhost: bool = setting("CORS_ALLOW_LOCALHOST", _flag, False)
     debug: bool = setting("DEBUG", _flag, False)
     log_level: str = setting("LOG_LEVEL", lambda value: _one_of(value, "debug", "info", "warning", "error"), "")
     access_log: bool = setting("ACCESS_LOG", _flag, False)  # one log record for each request
     metrics: bool = setting("METRICS", _flag, False)  # for Prometheus, at /metrics
-    bind: str = setting("PORT", lambda port: f"0.0.0.0:{_number(port)}", "127.0.0.1:8000")  # a platform's proxy runs elsewhere
+    # If PORT is set, a platform's proxy connects from another host, so listen on all interfaces.
+    bind: str = setting("PORT", lambda port: f"0.0.0.0:{_number(port)}", "127.0.0.1:8000")
     workers: int = setting("WEB_CONCURRENCY", _number, 2)  # processes
     pool_size: int = setting("DB_POOL_SIZE", _number, 8)  # connections of each worker process
     prepare: str = setting("DB_PREPARE", lambda value: _one_of(value, "auto", "on", "off"), "auto")  # prepared statements

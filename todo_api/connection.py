@@ -37,7 +37,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     @classmethod
     def connect(cls, *args: Any, **kwargs: Any) -> Self:
-        """Connect, and set time limits unless there is a transaction pooler. Outage.connect_error is then the error or None.
+        """Connect. Set time limits unless there is a transaction pooler. Outage.connect_error records the error, or None.
 
         Args:
             prepare: whether to prepare statements: "on", "off", or "auto" (unless there is a pooler), the default.
@@ -64,7 +64,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         statements would reach them: a client could run our DELETE under the name of its own SELECT.
         """
         self.last_used = time.monotonic()
-        self.raw_cursor = psycopg.RawCursor(self)  # takes $1, $2, …; one for all statements is cheaper than one for each
+        self.raw_cursor = psycopg.RawCursor(self)  # takes $1, $2, …
         self.direct = self.execute("SELECT pg_backend_pid()").fetchone() == (self.info.backend_pid,)
         if self.direct:
             self.execute(SETTINGS)
@@ -79,14 +79,14 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def fetch_row(self, statement: Statement, values: Mapping[str, str]) -> tuple[Any, ...] | None:
         """Run the statement and return its first row, or None if there is none."""
-        cursor, given = self.raw_cursor, [values[name] for name in statement.parameters]
+        cursor, arguments = self.raw_cursor, [values[name] for name in statement.parameters]
         try:
-            return cursor.execute(statement.text, given, prepare=self.prepares).fetchone()
+            return cursor.execute(statement.text, arguments, prepare=self.prepares).fetchone()
         except psycopg.errors.FeatureNotSupported:
             if not self.prepares:
                 raise
             self.execute("DEALLOCATE ALL")  # a migration has changed a result type: the statement must be prepared again
-            return cursor.execute(statement.text, given, prepare=True).fetchone()
+            return cursor.execute(statement.text, arguments, prepare=True).fetchone()
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for the server, but not longer than the deadline: behind a pooler the server itself has no time limit."""

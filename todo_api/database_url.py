@@ -18,7 +18,7 @@ def normalise(url: str) -> str:
     Python's URL functions would turn a `+` into a space, libpq does not.
 
     Raises:
-        ValueError: the URL is not usable. The message follows the variable's name and contains no part of the URL.
+        ValueError: the URL is not usable. The caller puts the variable's name before the message. It holds no part of the URL.
     """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower().partition("+")[0] not in ("postgresql", "postgres"):

@@ -14,12 +14,12 @@ from todo_api.statements import SQL, statement
 
 
 def init_app(app: Flask, config: Config) -> None:
-    # Set the time zone with PGTZ: a pooler keeps start-up parameters for each client, but other clients would share a SET.
+    # libpq sends PGTZ as a start-up parameter, which a pooler keeps for each client. A SET would affect other clients too.
     os.environ["PGTZ"] = "UTC"
     # connect_timeout does not cover name resolution: the C library may wait far longer by default.
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
     app.extensions["pool"] = pool = Pool(config)
-    atexit.register(pool.close)  # in each worker, which inherits it
+    atexit.register(pool.close)  # workers inherit this exit handler
     app.extensions["statements"] = {path.stem: statement(path) for path in SQL.glob("*.sql")}
 
 
@@ -30,7 +30,7 @@ def execute(name: str, /, *, may_block: bool = False, **values: str) -> tuple[An
 
     Args:
         name: name of the file.
-        may_block: whether the statement may wait for a locked row. Such statements never take the last free connection.
+        may_block: whether the statement may wait for a locked row. All such statements together get all connections but one.
         values: the parameters of the statement, as text.
 
     Returns:

@@ -20,8 +20,8 @@ def init_app(app: Flask, config: Config) -> None:
     app.register_error_handler(HTTPException, http_error)
     for kind in (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError):  # Citus: a commit failed on a node
         app.register_error_handler(kind, database_error)
-    for bug in (Exception, InternalServerError):  # Flask makes the second of an exception that no view raised
-        app.register_error_handler(bug, unhandled_error)
+    for kind_of_bug in (Exception, InternalServerError):  # Flask wraps an exception of an after_request function in the second
+        app.register_error_handler(kind_of_bug, unhandled_error)
 
 
 def database_error(error: psycopg.Error) -> ResponseReturnValue:

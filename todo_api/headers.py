@@ -49,8 +49,8 @@ def init_app(app: Flask, config: Config) -> None:
     @app.before_request
     def begin() -> Response | None:
         """Set the request id, and answer preflights. An unknown path gets an answer too, so that a page can read the 404."""
-        given = request.headers.get("X-Request-Id", "")
-        g.request_id = given if REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        sent_id = request.headers.get("X-Request-Id", "")
+        g.request_id = sent_id if REQUEST_ID.fullmatch(sent_id) else f"{random.getrandbits(128):032x}"
         is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
         return preflight() if is_preflight else None
 

@@ -15,12 +15,13 @@ import jwt
 
 log = logging.getLogger(__name__)
 
-FETCH_SECONDS = 3  # limit for a whole fetch and for a request that waits for it; without gevent, for each use of the socket
+# Limit for a whole fetch, and so for a request that waits for it. Without gevent, it limits each socket operation.
+FETCH_SECONDS = 3
 RETRY_INTERVAL = 15  # seconds from the start of a fetch to the start of the next
 STALE_SECONDS = 300  # after this time the next use of a key starts a fetch
 MAX_BYTES = 1_000_000
 NEVER = float("-inf")
-TYPES = {  # `kty` and `crv` of the keys for each `alg`
+KEY_TYPES = {  # `kty` and `crv` of the keys for each `alg`
     "EdDSA": ("OKP", "Ed25519"),
     "ES256": ("EC", "P-256"),
     "ES512": ("EC", "P-521"),
@@ -40,7 +41,7 @@ class KeyStore:
         self.keys: dict[tuple[str, str], jwt.PyJWK] = {}  # by `kid` and `alg`, as of the last `load()`
         self.fetched = NEVER  # monotonic time of the last successful fetch by any process, as of the last `load()`
         self.next_fetch = NEVER  # monotonic time before which this process does not start another fetch
-        self.fetching = threading.Lock()
+        self.fetch_lock = threading.Lock()
         self.record = b""  # JSON of `fetched` and all published keys
         self.shared = mmap.mmap(-1, 2 * MAX_BYTES)  # the newest record, ended by NUL; all workers share this memory
 
@@ -77,7 +78,7 @@ class KeyStore:
 
     def _fetch(self) -> None:
         """Fetch the keys. If a fetch is running, wait for it instead; if one began a short time ago, do nothing."""
-        with self.fetching:
+        with self.fetch_lock:
             if time.monotonic() < self.next_fetch:
                 return
             self.next_fetch = time.monotonic() + RETRY_INTERVAL
@@ -100,7 +101,7 @@ def usable(jwks: list[Any]) -> dict[tuple[str, str], jwt.PyJWK]:
     """Return the public signing keys, each only for algorithms of its own type."""
     keys = {}
     for jwk in jwks:
-        for alg, kind in TYPES.items():
+        for alg, kind in KEY_TYPES.items():
             with contextlib.suppress(Exception):  # a broken key must not affect the others
                 signs = jwk.get("use", "sig") == "sig" and "verify" in jwk.get("key_ops", ["verify"]) and "d" not in jwk
                 if signs and (jwk.get("kty"), jwk.get("crv")) == kind and jwk.get("alg", alg) == alg:
@@ -111,8 +112,8 @@ def usable(jwks: list[Any]) -> dict[tuple[str, str], jwt.PyJWK]:
 def download(url: str) -> tuple[int, str, bytes]:
     """GET the URL; return status, content type and body, cut off after MAX_BYTES + 1."""
     target = urlsplit(url)
-    scheme = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
-    with contextlib.closing(scheme(target.netloc, timeout=FETCH_SECONDS)) as connection:
+    connection_class = http.client.HTTPSConnection if target.scheme == "https" else http.client.HTTPConnection
+    with contextlib.closing(connection_class(target.netloc, timeout=FETCH_SECONDS)) as connection:
         connection.request("GET", f"{target.path}?{target.query}".rstrip("?"))
         with connection.getresponse() as response:
             return response.status, response.headers.get_content_type(), response.read(MAX_BYTES + 1)

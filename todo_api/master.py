@@ -53,7 +53,7 @@ def read_config(env_file: Path) -> Config:
 
 
 def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
-    """Migrate before gunicorn imports the application. For nworkers_changed: on_starting comes after the first log record.
+    """Migrate before the import of the application. The hook is nworkers_changed: gunicorn logs before it calls on_starting.
 
     Raises:
         SystemExit: the database cannot be used; one line says why.

@@ -62,7 +62,7 @@ def count_requests(app: Flask) -> Callable[[Response], None]:
     own = None if folder else registry
     if folder:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    registry.register(Snapshot())
+    registry.register(ScrapeCollector())
     requests = client.Counter("todo_api_requests", "Responses", ["route", "method", "status"], registry=own)
     latency = client.Histogram("todo_api_request_seconds", "Time to respond", ["route"], registry=own, buckets=BUCKETS)
     refused = client.Counter("todo_api_auth_failures", "Responses with status 401 or 403", ["reason"], registry=own)
@@ -110,7 +110,7 @@ def remove_leftovers(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-class Snapshot:
+class ScrapeCollector:
     """Metrics whose values are found at each scrape."""
 
     def collect(self) -> Iterator[Any]:

@@ -17,7 +17,8 @@ SELECT_APPLIED = "SELECT version FROM schema_migrations"
 CREATE_MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS schema_migrations (
     version text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"""
 # A migration waits 1 s for a lock, because requests queue behind it and fail after 5 s. Its transaction may stay idle for as long
-# as a "-- No transaction" file runs on another connection. PostgreSQL before 17 has no transaction_timeout.
+# as a "-- No transaction" file runs on another connection. PostgreSQL before 17 has no transaction_timeout, and a SET of it would
+# fail: pg_settings lists only the settings that exist.
 SET_TIMEOUTS = """SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN '1s' ELSE '0' END, true) FROM pg_settings
 WHERE name IN ('lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
 STATEMENT = rb"""(?sx)                                    # up to the next `;` outside of

@@ -18,7 +18,7 @@ class Outage:
     """The time in which one process cannot use the database.
 
     Attributes:
-        connect_error: of the last attempt of this process to connect, None after a success. psycopg_pool raises only PoolTimeout.
+        connect_error: the error of this process's last attempt to connect, or None. The pool itself raises only PoolTimeout.
         began: the monotonic time of the first failed request; 0 while the database is available.
     """
 

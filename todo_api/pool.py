@@ -43,7 +43,7 @@ class Pool(ConnectionPool[Connection]):
     """
 
     def __init__(self, config: Config) -> None:
-        # Requests keep their user's slots alive, and the cache those of recent users, which saves creating them again.
+        # A running request keeps its user's Slots alive. The cache keeps those of recent users, so they are not made again.
         user_slots: WeakValueDictionary[str, Slots] = WeakValueDictionary()
         user_limit = config.pool_size // 2 or 1
         self.slots_of = functools.lru_cache(RECENT_USERS)(lambda user: user_slots.setdefault(user, Slots(user_limit)))
@@ -65,7 +65,7 @@ class Pool(ConnectionPool[Connection]):
         )
 
     def check_alive(self, conn: Connection) -> None:
-        """Raise if the connection is dead. Then also replace all others, because what ended one has usually ended all."""
+        """Raise if the connection is dead. Also replace all others, because one cause usually ends all connections."""
         try:
             conn.check_alive()
         except psycopg.OperationalError:

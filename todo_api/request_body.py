@@ -20,8 +20,8 @@ def read() -> bytes:
     if not length and not chunked:
         return b""
     try:
-        # `request.stream` would cost three times as much. A chunked body is read beyond the limit: if a server closes the
-        # connection with a body unread, the client may not get the response.
+        # `request.stream` would cost three times as much. Read up to twice the limit of a chunked body: if part of it stays
+        # unread when the connection closes, the client may get no response.
         raw = request.input_stream.read(length or 2 * MAX_BYTES)
     except Exception:  # WSGI does not define what a broken body raises; gunicorn raises exceptions of its own
         abort(400, "Body is incomplete")

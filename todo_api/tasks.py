@@ -54,7 +54,7 @@ def list_tasks() -> Response:
     chosen = parameters("list_tasks") | {"if_none_match": if_none_match()}
     name = LISTS_BY_ID[chosen["order"]] if chosen["sort"] == "created_at" else "list_tasks_sorted"
     tasks, version, last_id = db.execute(name, may_block=False, **chosen) or abort(500)
-    response = task_response((tasks or "", version))
+    response = task_response((tasks or "", version))  # no tasks: the client has this version, `cacheable` makes it a 304
     if last_id:
         response.headers["Link"] = f'<{next_page(chosen, last_id)}>; rel="next"'
     return cacheable(response)
@@ -81,7 +81,7 @@ def toggle_task(task_id: str) -> Response:
 @bp.delete("/<task_id:task_id>")
 @login_required
 def delete_task(task_id: str) -> Response:
-    change("delete_task", task_id=task_id)
+    change("delete_task", task_id=task_id)  # aborts unless the task was deleted
     response = ApiResponse(status=204)
     del response.headers["Content-Type"]
     return response
@@ -110,5 +110,5 @@ def next_page(chosen: dict[str, str], last_id: int) -> str:
 
 
 def collection_path() -> str:
-    """Return the path of this request to the user's tasks, percent-encoded, without a trailing slash."""
+    """Return the path of this request, which must be that of the list: percent-encoded, without a trailing slash."""
     return quote(request.root_path + request.path.rstrip("/"), safe="/@:!$&'()*+,;=")

@@ -9,7 +9,7 @@ import jwt
 from jwt.types import Options
 
 from todo_api.config import Config
-from todo_api.jwks import TYPES, KeyStore
+from todo_api.jwks import KEY_TYPES, KeyStore
 
 LEEWAY_SECONDS = 5  # for `nbf` and `iat`, because the issuer's clock may be ahead; `exp` has no leeway
 CACHE_SECONDS, CACHE_SIZE = 60, 10_000  # a token stays valid for up to CACHE_SECONDS after its key has been dropped
@@ -55,7 +55,7 @@ class Verifier:
             raise jwt.InvalidTokenError("names its own key")
         options: Options = {"verify_sub": False, "verify_jti": False, "enforce_minimum_key_length": True}
         decode = functools.partial(jwt.decode, token, leeway=LEEWAY_SECONDS)
-        if (alg := str(header.get("alg"))) in TYPES:
+        if (alg := str(header.get("alg"))) in KEY_TYPES:
             key = self.keys.find(header.get("kid", ""), alg)
             claims = decode(key, [alg], {**options, "require": ["exp"]}, issuer=self.config.issuer, audience=self.config.audience)
         else:
