@@ -15,7 +15,7 @@ class Proxy:
 
     def __init__(self, url: str) -> None:
         target = conninfo_to_dict(url)
-        host, port = str(target.get("host", "localhost")), int(target.get("port", 5432))
+        host, port = str(target.get("host", "localhost")), int(str(target.get("port") or 5432))
         self.address = (f"{host}/.s.PGSQL.{port}", socket.AF_UNIX) if host.startswith("/") else ((host, port), socket.AF_INET)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = make_conninfo(
