@@ -56,7 +56,7 @@ def message(keyword: str, schema: dict[str, Any]) -> str:
         case "maxLength", {"maxLength": limit}:
             text = f"must be at most {limit} characters"
         case "enum", {"enum": options}:
-            text = f"must be one of {', '.join(map(str, options))}"
+            text = f"must be one of {', '.join(str(option) for option in options if option is not None)}"
         case "type" | "minimum" | "maximum", {"type": [name, *_] | name}:
             limits = [f" {word} {schema[limit]}" for word, limit in (("from", "minimum"), ("to", "maximum")) if limit in schema]
             text = f"must be {TYPES.get(name, f'a {name}')}{''.join(limits)}"
