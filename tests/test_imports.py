@@ -12,7 +12,7 @@ ALLOWED = {
     "auth": {"config", "jwks", "tokens"},
     "cli": {"config", "migrations", "tokens"},
     "config": {"database_url"},
-    "connection": {"outage", "statements"},
+    "connection": {"outage"},
     "db": {"config", "outage", "pool", "statements"},
     "errors": {"config", "outage"},
     "etags": {"validation"},

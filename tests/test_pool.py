@@ -14,7 +14,6 @@ from tests.support.client import Client, application, in_process
 from tests.support.server import wait_until
 from todo_api import pool as pool_module
 from todo_api.app import FastConnection
-from todo_api.connection import Connection
 from todo_api.migrations import migrate
 from todo_api.pool import Pool
 from todo_api.statements import Statement
@@ -102,14 +101,12 @@ def test_the_deadline_is_short_while_a_quarter_of_the_connections_are_stuck(pool
     assert deadlines == [11, 2, 2, 2, 2, 2]
 
 
-@pytest.mark.parametrize("kind", [Connection, FastConnection])
-def test_a_statement_past_its_deadline_is_cancelled_on_the_server(
-    kind: type[Connection], database_url: str, sql: psycopg.Connection
-) -> None:
-    conn = kind.connect(database_url)
+@pytest.mark.parametrize("by", ["fetch_row", "a cursor"])
+def test_a_statement_past_its_deadline_is_cancelled_on_the_server(by: str, database_url: str, sql: psycopg.Connection) -> None:
+    conn = FastConnection.connect(database_url)
     pid, conn.deadline = conn.info.backend_pid, 0.05
     with pytest.raises(psycopg.OperationalError):
-        conn.fetch_row(Statement(b"SELECT pg_sleep(60)", []), {})
+        conn.fetch_row(Statement(b"SELECT pg_sleep(60)", []), {}) if by == "fetch_row" else conn.execute("SELECT pg_sleep(60)")
     assert conn.closed
     running = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
     wait_until(lambda: sql.execute(running, [pid]).fetchone() == (0,), "the server has cancelled the statement")

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any, Self
 
@@ -10,7 +10,6 @@ import psycopg
 from psycopg.abc import RV, PQGen
 
 from todo_api.outage import Outage
-from todo_api.statements import Statement
 
 DEADLINE = 11  # seconds to wait for the server; statement_timeout ends a statement before that where it can be set
 CHECK_AFTER_IDLE_SECONDS = 30
@@ -20,7 +19,7 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false) WHERE to_regcl
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that gives up when the server does not answer.
+    """A connection that gives up when the server does not answer. FastConnection in app.py runs the statements of `sql/`.
 
     Attributes:
         deadline: seconds to wait for the server.
@@ -64,7 +63,6 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         statements would reach them: a client could run our DELETE under the name of its own SELECT.
         """
         self.last_used = time.monotonic()
-        self.raw_cursor = psycopg.RawCursor(self)  # takes $1, $2, …
         self.direct = self.execute("SELECT pg_backend_pid()").fetchone() == (self.info.backend_pid,)
         if self.direct:
             self.execute(SETTINGS)
@@ -76,17 +74,6 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         self.pgconn.consume_input()  # fails if that was the end
         if time.monotonic() > self.last_used + CHECK_AFTER_IDLE_SECONDS:
             self.execute("")
-
-    def fetch_row(self, statement: Statement, values: Mapping[str, str]) -> tuple[Any, ...] | None:
-        """Run the statement and return its first row, or None if there is none."""
-        cursor, arguments = self.raw_cursor, [values[name] for name in statement.parameters]
-        try:
-            return cursor.execute(statement.text, arguments, prepare=self.prepares).fetchone()
-        except psycopg.errors.FeatureNotSupported:
-            if not self.prepares:
-                raise
-            self.execute("DEALLOCATE ALL")  # a migration has changed a result type: the statement must be prepared again
-            return cursor.execute(statement.text, arguments, prepare=True).fetchone()
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for the server, but not longer than the deadline: behind a pooler the server itself has no time limit."""

@@ -12,7 +12,7 @@ from psycopg_pool import ConnectionPool, TooManyRequests
 
 from todo_api.app import FastConnection
 from todo_api.config import Config
-from todo_api.connection import DEADLINE, Connection
+from todo_api.connection import DEADLINE
 from todo_api.statements import Statement
 
 POOL_TIMEOUT = 3  # seconds to wait for a free connection
@@ -31,7 +31,7 @@ class Slots(SimpleQueue[None]):
             self.put(None)
 
 
-class Pool(ConnectionPool[Connection]):
+class Pool(ConnectionPool[FastConnection]):
     """The connections of one process. It opens with the first request, because connections do not survive a fork.
 
     Limits keep connections free for others: a user gets half of them, statements that may wait for a locked row get all but one,
@@ -51,7 +51,7 @@ class Pool(ConnectionPool[Connection]):
         self.slow_slots = Slots(config.pool_size // 4 or 1)
         self.slow_users: dict[str, float] = {}  # monotonic time until which each counts as slow
         self.waiting = 0
-        self.in_use: dict[Connection, float] = {}
+        self.in_use: dict[FastConnection, float] = {}
         super().__init__(
             config.database_url,
             connection_class=FastConnection,
@@ -64,7 +64,7 @@ class Pool(ConnectionPool[Connection]):
             open=False,
         )
 
-    def check_alive(self, conn: Connection) -> None:
+    def check_alive(self, conn: FastConnection) -> None:
         """Raise if the connection is dead. Also replace all others, because one cause usually ends all connections."""
         try:
             conn.check_alive()
@@ -94,7 +94,7 @@ class Pool(ConnectionPool[Connection]):
         finally:
             self.release(conn)
 
-    def acquire(self, user_id: str, *, may_block: bool) -> Connection:
+    def acquire(self, user_id: str, *, may_block: bool) -> FastConnection:
         """Return a connection for one statement of the user. `release` takes it back.
 
         Raises:
@@ -129,7 +129,7 @@ class Pool(ConnectionPool[Connection]):
         conn.deadline = DEADLINE if 4 * stuck < self.max_size else SHORT_DEADLINE
         return conn
 
-    def release(self, conn: Connection) -> None:
+    def release(self, conn: FastConnection) -> None:
         del self.in_use[conn]
         conn.last_used = time.monotonic()
         self.putconn(conn)
