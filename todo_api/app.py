@@ -1,6 +1,6 @@
-"""Overrides of Flask, werkzeug and psycopg that make a request faster. docs/performance.md lists what they depend on.
+"""Overrides of Flask, werkzeug and psycopg that make a request faster or limit its time, by undocumented APIs.
 
-Each gives the same result as the original method, but faster.
+docs/performance.md lists each of them, what it depends on, and the test that compares it with the original method.
 """
 
 import time
@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from flask import Flask, Request, Response
 from gevent.socket import wait_read, wait_write
+from psycopg.abc import RV, PQGen
 from psycopg.adapt import Transformer
 from psycopg.errors import FeatureNotSupported, error_from_result
 from psycopg.pq import ExecStatus
@@ -19,6 +20,8 @@ from werkzeug.routing import MapAdapter
 
 from todo_api.connection import Connection
 from todo_api.statements import Statement
+
+CHECK_AFTER_IDLE_SECONDS = 30
 
 
 class ApiResponse(Response):
@@ -99,3 +102,19 @@ class FastConnection(Connection):
         if lost:  # without a reason from the server; a result without its commit counts for nothing
             raise lost
         return results[0]
+
+    def check_alive(self) -> None:
+        """Raise psycopg.OperationalError if the server has closed the connection."""
+        self.pgconn.consume_input()  # reads what the server sent when it closed the connection; no round trip
+        self.pgconn.consume_input()  # fails if that was the end
+        if time.monotonic() > self.last_used + CHECK_AFTER_IDLE_SECONDS:
+            self.execute("")
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Wait for the server, but not longer than the deadline: behind a pooler the server itself has no time limit."""
+        try:
+            return super().wait(gen, interval, self.deadline if timeout is None else timeout)
+        except psycopg.OperationalError:
+            if self.info.transaction_status.name == "ACTIVE":
+                self.abandon()
+            raise

@@ -1,4 +1,4 @@
-"""A database connection: time limits, prepared statements, and whether it still works."""
+"""A database connection and its settings. FastConnection in app.py runs the statements."""
 
 import contextlib
 import time
@@ -7,19 +7,17 @@ from queue import SimpleQueue
 from typing import Any, Self
 
 import psycopg
-from psycopg.abc import RV, PQGen
 
 from todo_api.outage import Outage
 
 DEADLINE = 11  # seconds to wait for the server; statement_timeout ends a statement before that where it can be set
-CHECK_AFTER_IDLE_SECONDS = 30
 # One plan fits all values, so PostgreSQL need not plan again. Citus must plan for each value.
 SETTINGS = """SET lock_timeout = '5s'; SET statement_timeout = '10s';
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false) WHERE to_regclass('pg_dist_partition') IS NULL"""
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that gives up when the server does not answer. FastConnection in app.py runs the statements of `sql/`.
+    """A connection with time limits in the server. FastConnection adds one in the service, and runs the statements.
 
     Attributes:
         deadline: seconds to wait for the server.
@@ -67,22 +65,6 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         if self.direct:
             self.execute(SETTINGS)
         self.prepares = prepare == "on" or (prepare == "auto" and self.direct)
-
-    def check_alive(self) -> None:
-        """Raise psycopg.OperationalError if the server has closed the connection."""
-        self.pgconn.consume_input()  # reads what the server sent when it closed the connection; no round trip
-        self.pgconn.consume_input()  # fails if that was the end
-        if time.monotonic() > self.last_used + CHECK_AFTER_IDLE_SECONDS:
-            self.execute("")
-
-    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Wait for the server, but not longer than the deadline: behind a pooler the server itself has no time limit."""
-        try:
-            return super().wait(gen, interval, self.deadline if timeout is None else timeout)
-        except psycopg.OperationalError:
-            if self.info.transaction_status.name == "ACTIVE":
-                self.abandon()
-            raise
 
     def abandon(self) -> None:
         """Cancel the running statement and close the connection."""
