@@ -166,7 +166,7 @@ def _serve(port: int, place: str) -> None:
 
 
 def _banner(base: str, place: str) -> str:
-    page = f"{base}/docs" if os.environ["DEBUG"].lower() in ("true", "1") else "set DEBUG=true to enable the page /docs"
+    page = f"{base}/docs" if os.environ["DEBUG"].lower() in ("true", "1") else "set DEBUG=true to enable it"
     origins = os.environ["BETTER_AUTH_URL"].split(",")
     if os.environ["CORS_ALLOW_LOCALHOST"].lower() in ("true", "1"):
         origins = ["http://localhost and http://127.0.0.1, any port", *(each for each in origins if "//localhost:" not in each)]
