@@ -101,6 +101,8 @@ def test_a_changed_password_is_the_cause_in_the_log(postgres: Postgres) -> None:
             alice.create()
             conn.execute("ALTER ROLE todo PASSWORD 'hunter3'")
             conn.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'todo'")
+            left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'todo'"
+            wait_until(lambda: conn.execute(left).fetchone() == (0,), "the service has no connection")
             wait_until(lambda: alice.call("GET").status == 503, "a request fails")
             (record,) = service.logs("database unavailable")
             assert 'password authentication failed for user "todo"' in record["cause"]
