@@ -1,6 +1,6 @@
 -- Deletes a task if its version is in if_match ('*' matches every version). Otherwise `id` is null, and `version` is the version
--- of the stored task. If another request has just changed the task, its new version is not visible here, and
--- `version` is null. No row if the user has no such task.
+-- of the stored task. If another request has just changed the task, its new version is not visible here, and `version` is null.
+-- No row if the user has no such task.
 -- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v task_id=1 -v if_match='*' -f sql/delete_task.sql
 WITH deleted AS (
     DELETE FROM tasks

@@ -53,6 +53,7 @@ def create_task() -> Response:
 def list_tasks() -> Response:
     chosen = parameters("list_tasks") | {"if_none_match": if_none_match()}
     name = LISTS_BY_ID[chosen["order"]] if chosen["sort"] == "created_at" else "list_tasks_sorted"
+    # may_block is explicit, because mypy cannot know that `chosen` does not contain it.
     tasks, version, last_id = db.execute(name, may_block=False, **chosen) or abort(500)
     response = task_response((tasks or "", version))  # no tasks: the client has this version, `cacheable` makes it a 304
     if last_id:

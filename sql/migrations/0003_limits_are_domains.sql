@@ -1,5 +1,5 @@
 -- The limits of title and description move from constraints of the table to domains. PostgreSQL parses the constraints of a table
--- again for every INSERT and UPDATE, which took 40 % of the CPU of an INSERT. It keeps those of a domain.
+-- again for every INSERT and UPDATE, which took 40 % of the CPU of an INSERT. It keeps the parsed constraints of a domain.
 -- user_id and idempotency_key have no limit here: the service checks them when it verifies the token and the header.
 CREATE DOMAIN task_title AS text
     CONSTRAINT task_title_length CHECK (char_length(VALUE) <= 200)
