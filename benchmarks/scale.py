@@ -27,8 +27,8 @@ from benchmarks.database import database, server
 from benchmarks.server import make_token
 from dev.server import environment
 from todo_api import create_app
-from todo_api.app import FastConnection
 from todo_api.config import Config
+from todo_api.connection import Connection
 from todo_api.statements import SQL, Statement, statement
 
 CALLS = 2000
@@ -52,8 +52,8 @@ HOT = "SELECT 100.0 * n_tup_hot_upd / n_tup_upd FROM pg_stat_user_tables WHERE r
 Call = tuple[str, dict[str, str]]
 
 
-def connect(url: str) -> FastConnection:
-    return FastConnection.connect(url, prepare="on")
+def connect(url: str) -> Connection:
+    return Connection.connect(url, prepare="on")
 
 
 @functools.cache
@@ -61,7 +61,7 @@ def named(name: str) -> Statement:
     return statement(SQL / f"{name}.sql")
 
 
-def run(conn: FastConnection, name: str, values: dict[str, str]) -> Any:
+def run(conn: Connection, name: str, values: dict[str, str]) -> Any:
     row = conn.fetch_row(named(name), ANY | values)
     assert row, (name, values)
     return row[0]
@@ -103,13 +103,13 @@ def calls(tasks: int) -> dict[str, Callable[[], Call]]:
     }
 
 
-def processor(conn: FastConnection) -> float:
+def processor(conn: Connection) -> float:
     """Return the CPU seconds that the connection's server process has used, or 0 if BENCH_DATABASE_URL is set."""
     path = Path(f"/proc/{conn.info.backend_pid}/schedstat")
     return 0 if os.environ.get("BENCH_DATABASE_URL") else int(path.read_text().split()[0]) / 1e9
 
 
-def measure(conn: FastConnection, call: Callable[[], Call], count: int = CALLS) -> tuple[float, float, float]:
+def measure(conn: Connection, call: Callable[[], Call], count: int = CALLS) -> tuple[float, float, float]:
     """Return a call's median and 99th percentile in milliseconds, and its CPU time in the database in microseconds."""
     for _ in range(count // 10):
         run(conn, *call())
@@ -123,7 +123,7 @@ def measure(conn: FastConnection, call: Callable[[], Call], count: int = CALLS) 
     return percentiles[49], percentiles[98], (processor(conn) - before) / count * 1e6
 
 
-def buffers(conn: FastConnection, call: Callable[[], Call]) -> float:
+def buffers(conn: Connection, call: Callable[[], Call]) -> float:
     """Return how many 8 kB pages a call touches: the median of 20 calls."""
     counts: list[float] = []
     for _ in range(20):

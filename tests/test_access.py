@@ -111,7 +111,7 @@ def test_database_time_includes_the_wait_for_the_users_other_requests(watched: F
     pool = watched.extensions["pool"]
     with ExitStack() as held:
         for _ in range(pool.max_size // 2):
-            held.callback(pool.release, pool.acquire("dave", may_block=False))
+            held.enter_context(pool.acquire("dave", may_block=False))
         assert Client(in_process(watched), "dave").call("GET").status == 503
     (record,) = records(log)
     assert pool.timeout * 1000 <= record["database_milliseconds"] < record["milliseconds"]

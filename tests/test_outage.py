@@ -13,6 +13,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 
 from tests.support.client import Client, application, in_process
 from tests.support.server import free_port
+from todo_api.app import DeadlineExceeded
 from todo_api.outage import Outage
 
 PASSWORD = "hunter2"
@@ -108,11 +109,12 @@ def test_the_records_of_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytes
         (PoolTimeout("all in use"), 8, False),
         (TooManyRequests("one user"), 4, False),
         (LockNotAvailable("lock timeout"), 1, False),
+        (DeadlineExceeded("no response"), 1, False),
         (AdminShutdown("terminating connection"), 1, True),
         (psycopg.OperationalError("server closed the connection"), 1, True),
         (psycopg.errors.InternalError_("failure on connection to a worker node"), 1, False),
     ],
-    ids=["no connection", "pool full", "one user", "locked row", "shutdown", "lost", "Citus worker"],
+    ids=["no connection", "pool full", "one user", "locked row", "no response in time", "shutdown", "lost", "Citus worker"],
 )
 def test_one_failed_statement_is_no_outage(
     error: psycopg.Error, in_use: int, is_outage: bool, app: Flask, caplog: pytest.LogCaptureFixture

@@ -13,10 +13,10 @@ from psycopg_pool import TooManyRequests
 from tests.support.client import Client, application, in_process
 from tests.support.server import wait_until
 from todo_api import pool as pool_module
-from todo_api.app import FastConnection
+from todo_api.app import DeadlineExceeded
+from todo_api.connection import Connection
 from todo_api.migrations import migrate
 from todo_api.pool import Pool
-from todo_api.statements import Statement
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def pool(own_app: Flask, monkeypatch: pytest.MonkeyPatch) -> Pool:
 
 def use(pool: Pool, user_id: str, *, may_block: bool = False) -> ExitStack:
     held = ExitStack()
-    held.callback(pool.release, pool.acquire(user_id, may_block=may_block))
+    held.enter_context(pool.acquire(user_id, may_block=may_block))
     return held
 
 
@@ -60,7 +60,7 @@ def test_the_limit_of_a_user_holds_however_many_others_there_are(pool: Pool) -> 
 
 def test_a_request_leaves_no_state_in_the_pool(pool: Pool) -> None:
     use(pool, "alice").close()
-    assert (pool.waiting, pool.in_use, pool.slow_users) == (0, {}, {})
+    assert (pool.waiting, pool.in_use, pool.slots_of("alice").qsize()) == (0, {}, 4)
 
 
 def test_statements_that_may_block_leave_one_connection_free(pool: Pool) -> None:
@@ -72,41 +72,42 @@ def test_statements_that_may_block_leave_one_connection_free(pool: Pool) -> None
         use(pool, "alice").close()
 
 
-def run_into_a_time_limit(pool: Pool, user_id: str) -> None:
-    with pytest.raises(psycopg.OperationalError):
-        pool.fetch_row(Statement(b"SELECT pg_sleep(60)", []), {"user_id": user_id}, may_block=False)
+def run_slow_statement(pool: Pool, user_id: str) -> None:
+    with pool.acquire(user_id, may_block=False) as conn:
+        conn.deadline = 0.05
+        conn.execute("SELECT pg_sleep(60)")
 
 
-def test_users_whose_statements_time_out_share_a_quarter_of_the_connections(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "STUCK_SECONDS", 0.01)
-    monkeypatch.setattr(pool_module, "DEADLINE", 0.05)
+def test_users_whose_statements_time_out_share_a_quarter_of_the_connections(pool: Pool) -> None:
     for n in range(4):
-        run_into_a_time_limit(pool, f"slow-{n}")
+        with pytest.raises(DeadlineExceeded):
+            run_slow_statement(pool, f"slow-{n}")
     with use(pool, "slow-0"), use(pool, "slow-1"):
         with pytest.raises(TooManyRequests):
             use(pool, "slow-2")
         use(pool, "alice").close()
-    pool.fetch_row(Statement(b"SELECT 1", []), {"user_id": "slow-2"}, may_block=False)
-    assert set(pool.slow_users) == {"slow-0", "slow-1", "slow-3"}  # slow-2 is no longer slow, because its statement succeeded
+    with use(pool, "slow-0"), use(pool, "slow-1"):  # their statements have succeeded, so they are no longer slow
+        use(pool, "slow-2").close()
+
+
+def test_a_lost_connection_does_not_make_its_user_slow(pool: Pool) -> None:
+    with pytest.raises(psycopg.OperationalError), pool.acquire("alice", may_block=False) as conn:
+        conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert not pool.slots_of("alice").slow_until
 
 
 def test_the_deadline_is_short_while_a_quarter_of_the_connections_are_stuck(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "STUCK_SECONDS", -1)
-    deadlines = []
     with ExitStack() as held:
-        for n in range(6):
-            conn = pool.acquire(f"user-{n}", may_block=False)
-            held.callback(pool.release, conn)
-            deadlines.append(conn.deadline)
-    assert deadlines == [11, 2, 2, 2, 2, 2]
+        conns = [held.enter_context(pool.acquire(f"user-{n}", may_block=False)) for n in range(6)]
+        assert [conn.deadline for conn in conns] == [11, 2, 2, 2, 2, 2]
 
 
-@pytest.mark.parametrize("by", ["fetch_row", "a cursor"])
-def test_a_statement_past_its_deadline_is_cancelled_on_the_server(by: str, database_url: str, sql: psycopg.Connection) -> None:
-    conn = FastConnection.connect(database_url)
+def test_a_statement_past_its_deadline_is_cancelled_on_the_server(database_url: str, sql: psycopg.Connection) -> None:
+    conn = Connection.connect(database_url)
     pid, conn.deadline = conn.info.backend_pid, 0.05
-    with pytest.raises(psycopg.OperationalError):
-        conn.fetch_row(Statement(b"SELECT pg_sleep(60)", []), {}) if by == "fetch_row" else conn.execute("SELECT pg_sleep(60)")
+    with pytest.raises(DeadlineExceeded):
+        conn.execute("SELECT pg_sleep(60)")
     assert conn.closed
     running = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
     wait_until(lambda: sql.execute(running, [pid]).fetchone() == (0,), "the server has cancelled the statement")

@@ -13,8 +13,7 @@ from tests.support.client import Client, application, in_process
 from tests.support.load import every_operation
 from tests.support.psql import check_head, psql
 from tests.support.statements import BOUND, FILES, VALUES, execute, parameters
-from todo_api.app import FastConnection
-from todo_api.connection import SETTINGS
+from todo_api.connection import SETTINGS, Connection
 from todo_api.statements import SQL, statement
 
 LIST = {name: VALUES[name] for name in ("status", "search", "after", "offset", "limit", "if_none_match")}
@@ -104,5 +103,5 @@ def test_a_statement_contains_the_name_of_its_file() -> None:
 
 
 def test_no_value_is_cut_off_at_u0000(database_url: str) -> None:
-    with FastConnection.connect(database_url, prepare="on") as conn, pytest.raises(psycopg.DataError, match="NUL"):
+    with Connection.connect(database_url, prepare="on") as conn, pytest.raises(psycopg.DataError, match="NUL"):
         conn.fetch_row(statement(SQL / "get_task.sql"), {"user_id": "alice\0bob", "task_id": "1"})

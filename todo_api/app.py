@@ -3,25 +3,18 @@
 docs/performance.md lists each of them, what it depends on, and the test that compares it with the original method.
 """
 
+import contextlib
 import time
-from collections.abc import Mapping
-from typing import Any
+from selectors import EVENT_READ
+from typing import Any, cast
 
 import psycopg
 from flask import Flask, Request, Response
-from gevent.socket import wait_read, wait_write
+from gevent.socket import wait_read, wait_readwrite
 from psycopg.abc import RV, PQGen
-from psycopg.adapt import Transformer
-from psycopg.errors import FeatureNotSupported, error_from_result
-from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGresult
+from psycopg.waiting import Ready
 from werkzeug.datastructures import Headers
 from werkzeug.routing import MapAdapter
-
-from todo_api.connection import Connection
-from todo_api.statements import Statement
-
-CHECK_AFTER_IDLE_SECONDS = 30
 
 
 class ApiResponse(Response):
@@ -42,79 +35,41 @@ class TodoApp(Flask):
         return MapAdapter(self.url_map, "", request.root_path, "", request.scheme, request.path, request.method)
 
 
-class FastConnection(Connection):
-    """Runs statements with libpq's functions and waits with gevent's. psycopg's cursors would do the same more slowly."""
+class DeadlineExceeded(psycopg.OperationalError):
+    """The server did not respond in time."""
 
-    def configure(self, prepare: str) -> None:
-        super().configure(prepare)
-        self.statement_names: dict[bytes, bytes] = {}  # of the prepared statements, by their text
-        self.transformer = Transformer(self)
 
-    def fetch_row(self, statement: Statement, values: Mapping[str, str]) -> tuple[Any, ...] | None:
-        """Run the statement and return its first row, or None if there is none."""
-        arguments = [values[name].encode() for name in statement.parameters]
-        if b"\0" in b"".join(arguments):
-            raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+class GeventConnection(psycopg.Connection[tuple[Any, ...]]):
+    """Waits for the server with gevent instead of `select`, and only until a deadline.
+
+    Attributes:
+        deadline: seconds to wait for a statement. Behind a pooler the server itself has no time limit.
+    """
+
+    deadline: float
+
+    def wait(self, gen: PQGen[RV], interval: float = 0, timeout: float | None = None) -> RV:  # noqa: ARG002, psycopg passes it
+        """Run a generator of psycopg until it returns its result. If the deadline passes, cancel the statement and disconnect.
+
+        Raises:
+            DeadlineExceeded
+        """
+        give_up = time.monotonic() + (self.deadline if timeout is None else timeout)
         try:
-            result = self._run(statement.text, arguments)
-        except FeatureNotSupported:
-            if not self.statement_names:
-                raise
-            self.execute("DEALLOCATE ALL")  # a migration has changed a result type: the statement must be prepared again
-            self.statement_names.clear()
-            result = self._run(statement.text, arguments)
-        self.transformer.set_pgresult(result)
-        return self.transformer.load_row(0, tuple) if result.ntuples else None
-
-    def _run(self, text: bytes, arguments: list[bytes]) -> PGresult:
-        if not self.prepares:
-            self.pgconn.send_query_params(text, arguments)
-            return self._receive()
-        if text not in self.statement_names:
-            name = b"statement_%d" % len(self.statement_names)
-            self.pgconn.send_prepare(name, text)
-            self._receive()
-            self.statement_names[text] = name
-        self.pgconn.send_query_prepared(self.statement_names[text], arguments)
-        return self._receive()
-
-    def _receive(self) -> PGresult:
-        """Return the first result. Raise the error of any result: a failed commit sends its error as a second result."""
-        give_up, results, lost = time.monotonic() + self.deadline, [], None
-        try:
-            while self.pgconn.flush():
-                wait_write(self.pgconn.socket, max(0, give_up - time.monotonic()))
+            wanted = next(gen)
             while True:
-                while self.pgconn.is_busy():
-                    wait_read(self.pgconn.socket, max(0, give_up - time.monotonic()))
-                    self.pgconn.consume_input()
-                if not (result := self.pgconn.get_result()):
-                    break
-                results.append(result)
+                wait = wait_read if wanted == EVENT_READ else wait_readwrite
+                wait(self.pgconn.socket, max(0, give_up - time.monotonic()))
+                wanted = gen.send(Ready.RW)
+        except StopIteration as stop:
+            return cast(RV, stop.value)
         except TimeoutError:
-            self.abandon()
-            raise psycopg.OperationalError("the server did not respond in time") from None
-        except psycopg.OperationalError as error:
-            lost = error
-        for result in results:
-            if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
-                raise error_from_result(result)
-        if lost:  # without a reason from the server; a result without its commit counts for nothing
-            raise lost
-        return results[0]
+            with contextlib.suppress(psycopg.Error):
+                self.cancel_safe(timeout=1)
+            self.close()
+            raise DeadlineExceeded("the server did not respond in time") from None
 
-    def check_alive(self) -> None:
-        """Raise psycopg.OperationalError if the server has closed the connection."""
-        self.pgconn.consume_input()  # reads what the server sent when it closed the connection; no round trip
+    def check_not_closed(self) -> None:
+        """Raise psycopg.OperationalError if the server has closed the connection. This needs no round trip."""
+        self.pgconn.consume_input()  # reads what the server sent when it closed the connection
         self.pgconn.consume_input()  # fails if that was the end
-        if time.monotonic() > self.last_used + CHECK_AFTER_IDLE_SECONDS:
-            self.execute("")
-
-    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Wait for the server, but not longer than the deadline: behind a pooler the server itself has no time limit."""
-        try:
-            return super().wait(gen, interval, self.deadline if timeout is None else timeout)
-        except psycopg.OperationalError:
-            if self.info.transaction_status.name == "ACTIVE":
-                self.abandon()
-            raise

@@ -1,73 +1,78 @@
-"""A database connection and its settings. FastConnection in app.py runs the statements."""
+"""A database connection: its settings, and how it runs a statement."""
 
-import contextlib
 import time
-from collections.abc import Sequence
-from queue import SimpleQueue
+from collections.abc import Mapping
 from typing import Any, Self
 
 import psycopg
 
+from todo_api.app import GeventConnection
 from todo_api.outage import Outage
+from todo_api.statements import Statement
 
 DEADLINE = 11  # seconds to wait for the server; statement_timeout ends a statement before that where it can be set
+CHECK_AFTER_IDLE_SECONDS = 30
 # One plan fits all values, so PostgreSQL need not plan again. Citus must plan for each value.
 SETTINGS = """SET lock_timeout = '5s'; SET statement_timeout = '10s';
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false) WHERE to_regclass('pg_dist_partition') IS NULL"""
 
 
-class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection with time limits in the server. FastConnection adds one in the service, and runs the statements.
+class Connection(GeventConnection):
+    """A connection with time limits in the service and, if possible, in the server.
 
     Attributes:
-        deadline: seconds to wait for the server.
         direct: whether the connection leads to PostgreSQL itself, not to a transaction pooler.
         prepares: whether statements are prepared.
         last_used: monotonic time.
-        slots: what the pool frees when the connection comes back.
     """
 
     deadline: float = DEADLINE
     direct = prepares = False
     last_used = 0.0
-    slots: Sequence[SimpleQueue[None]] = ()
 
     @classmethod
-    def connect(cls, *args: Any, **kwargs: Any) -> Self:
-        """Connect. Set time limits unless there is a transaction pooler. Outage.connect_error records the error, or None.
+    def connect(cls, conninfo: str = "", *, prepare: Any = "auto", **kwargs: Any) -> Self:
+        """Connect and configure. Outage.connect_error records the error, or None.
 
         Args:
-            prepare: whether to prepare statements: "on", "off", or "auto" (unless there is a pooler), the default.
-            args, kwargs: as in psycopg.
+            prepare: whether to prepare statements: "on", "off", or "auto" (unless there is a pooler).
+            conninfo, kwargs: as in psycopg.
         """
-        prepare = kwargs.pop("prepare", "auto")
+        conn = None
         try:
-            conn = super().connect(*args, autocommit=True, client_encoding="utf8", **kwargs)
-            try:
-                conn.configure(prepare)
-            except psycopg.Error:
-                conn.close()
-                raise
+            conn = super().connect(conninfo, autocommit=True, client_encoding="utf8", **kwargs)
+            conn._configure(prepare)
+            Outage.connect_error = None
+            return conn
         except psycopg.Error as error:
+            if conn:
+                conn.close()
             Outage.connect_error = error
             raise
-        Outage.connect_error = None
-        return conn
 
-    def configure(self, prepare: str) -> None:
-        """Set time limits unless there is a transaction pooler, and choose whether to prepare statements.
-
-        A pooler reports another process id than PostgreSQL. Its clients share connections, so our settings and prepared
-        statements would reach them: a client could run our DELETE under the name of its own SELECT.
-        """
+    def _configure(self, prepare: str) -> None:
+        # A pooler reports another process id than PostgreSQL. Its clients share connections, so our settings and prepared
+        # statements would reach them: a client could run our DELETE under the name of its own SELECT.
         self.last_used = time.monotonic()
         self.direct = self.execute("SELECT pg_backend_pid()").fetchone() == (self.info.backend_pid,)
         if self.direct:
             self.execute(SETTINGS)
         self.prepares = prepare == "on" or (prepare == "auto" and self.direct)
+        self.raw_cursor = psycopg.RawCursor(self)  # takes $1, $2, …; one for all statements is cheaper than one for each
 
-    def abandon(self) -> None:
-        """Cancel the running statement and close the connection."""
-        with contextlib.suppress(psycopg.Error):
-            self.cancel_safe(timeout=1)
-        self.close()
+    def fetch_row(self, statement: Statement, values: Mapping[str, str]) -> tuple[Any, ...] | None:
+        """Run the statement and return its first row, or None if there is none."""
+        cursor, arguments = self.raw_cursor, [values[name] for name in statement.parameters]
+        try:
+            return cursor.execute(statement.text, arguments, prepare=self.prepares).fetchone()
+        except psycopg.errors.FeatureNotSupported:
+            if not self.prepares:
+                raise
+            self.execute("DEALLOCATE ALL")  # a migration has changed a result type: the statement must be prepared again
+            return cursor.execute(statement.text, arguments, prepare=True).fetchone()
+
+    def check_alive(self) -> None:
+        """Raise psycopg.OperationalError if the connection is lost."""
+        self.check_not_closed()
+        if time.monotonic() > self.last_used + CHECK_AFTER_IDLE_SECONDS:
+            self.execute("")

@@ -42,8 +42,10 @@ def execute(name: str, /, *, may_block: bool = False, **values: str) -> tuple[An
     extensions, started = current_app.extensions, time.perf_counter()
     outage: Outage = extensions["outage"]
     pool: Pool = extensions["pool"]
+    user_id = g.get("user_id", "")
     try:
-        row = pool.fetch_row(extensions["statements"][name], values | {"user_id": g.get("user_id", "")}, may_block=may_block)
+        with pool.acquire(user_id, may_block=may_block) as conn:
+            row = conn.fetch_row(extensions["statements"][name], values | {"user_id": user_id})
         if outage.began:
             outage.end()
         return row

@@ -22,8 +22,8 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
 from todo_api import __version__, migrations
-from todo_api.app import FastConnection
 from todo_api.config import Config
+from todo_api.connection import Connection
 from todo_api.worker import ENVIRONMENT
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
 
 def _log_start(config: Config, applied: list[str]) -> None:
     """Log what starts in one record, which holds no secret."""
-    with FastConnection.connect(config.database_url, prepare=config.prepare) as conn:
+    with Connection.connect(config.database_url, prepare=config.prepare) as conn:
         (count,) = conn.execute("SELECT count(*) FROM schema_migrations").fetchone() or (0,)
         database = {
             **{name: getattr(conn.info, name) for name in ("host", "port", "dbname", "user")},

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from todo_api.app import FastConnection
+from todo_api.connection import Connection
 from todo_api.statements import SQL
 
 LOCK = 0x746F646F  # the key of the advisory lock: "todo" in ASCII
@@ -40,7 +40,7 @@ def migrate(database_url: str) -> list[str]:
     version, applied = "", []
     try:
         # The first check has a deadline, because a pooler without a server never answers. A migration may take longer.
-        with FastConnection.connect(database_url) as conn:
+        with Connection.connect(database_url) as conn:
             if (encoding := conn.info.parameter_status("server_encoding")) not in ("UTF8", None):
                 raise psycopg.NotSupportedError(f"its encoding is {encoding}, but the service needs UTF8")
             exists = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone() == (True,)

@@ -10,6 +10,8 @@ from flask import request
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import PoolTimeout, TooManyRequests
 
+from todo_api.app import DeadlineExceeded
+
 SUMMARY_SECONDS = 10
 log = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class Outage:
             return PoolTimeout("no connection of the pool became free in time"), False
         cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
         connection_lost = cause.sqlstate is None or cause.sqlstate.startswith("57P")  # 57P: the server shuts down
-        return cause, connection_lost and not isinstance(cause, TooManyRequests)
+        return cause, connection_lost and not isinstance(cause, TooManyRequests | DeadlineExceeded)
 
     def _totals(self) -> dict[str, object]:
         seconds = round(monotonic() - self.began, 1)
