@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import http.client
 import os
@@ -22,15 +23,14 @@ from dev.postgres import give_away
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "a-secret-for-tests-of-more-than-32-bytes"  # noqa: S105
 ORIGIN = "http://localhost:3000"
-RESERVED: list[socket.socket] = []  # kept open until this process ends, so that a server can restart on its port
 
 
 def free_port() -> int:
-    """Return a free port. It is bound here without listening, so that only a server that sets SO_REUSEADDR can use it."""
+    """Return a free port. This process binds it until it ends, so that only a server that sets SO_REUSEADDR can use it."""
     reserved = socket.socket()
+    atexit.register(reserved.close)
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reserved.bind(("127.0.0.1", 0))
-    RESERVED.append(reserved)
     port: int = reserved.getsockname()[1]
     return port
 
