@@ -21,7 +21,7 @@ ALLOWED = {
     "metrics": {"config", "db", "errors", "pool"},
     "migrations": {"connection", "statements"},
     "outage": {"app"},
-    "pool": {"app", "config", "connection"},
+    "pool": {"app", "config", "connection", "limits"},
     "tasks": {"app", "auth", "db", "etags", "validation"},
     "tokens": {"config", "jwks"},
     "validation": {"config", "request_body"},

@@ -85,7 +85,7 @@ def test_the_records_of_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     current = Outage(SERVER)
     failed_connect("FATAL: the database system is\n\tstarting up")
     for clock[0] in (1000.0, 1001.0, 1009.9, 1010.0, 1012.0, 1021.0):
-        current.record_failure(PoolTimeout("no connection"), in_use=0, pool_size=8)
+        current.record_failure(PoolTimeout("no connection"))
     clock[0] = 1025.5
     current.end()
     assert not current.began
@@ -98,42 +98,51 @@ def test_the_records_of_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     ]
     assert {vars(each).get("cause") for each in caplog.records} == {"FATAL: the database system is starting up", None}
     assert {(vars(each)["host"], vars(each)["port"]) for each in caplog.records} == {("db.example.com", "6432")}
-    current.record_failure(psycopg.OperationalError("the connection is lost"), in_use=1, pool_size=8)
+    current.record_failure(psycopg.OperationalError("the connection is lost"))
     assert caplog.records[-1].msg == "database unavailable"
 
 
 @pytest.mark.parametrize(
-    ("error", "in_use", "is_outage"),
+    ("error", "is_outage"),
     [
-        (PoolTimeout("no answer"), 0, True),
-        (PoolTimeout("all in use"), 8, False),
-        (TooManyRequests("one user"), 4, False),
-        (LockNotAvailable("lock timeout"), 1, False),
-        (DeadlineExceeded("no response"), 1, False),
-        (AdminShutdown("terminating connection"), 1, True),
-        (psycopg.OperationalError("server closed the connection"), 1, True),
-        (psycopg.errors.InternalError_("failure on connection to a worker node"), 1, False),
+        (PoolTimeout("no answer"), True),
+        (TooManyRequests("one user"), False),
+        (LockNotAvailable("lock timeout"), False),
+        (DeadlineExceeded("no response"), False),
+        (AdminShutdown("terminating connection"), True),
+        (psycopg.OperationalError("server closed the connection"), True),
+        (psycopg.errors.InternalError_("failure on connection to a worker node"), False),
     ],
-    ids=["no connection", "pool full", "one user", "locked row", "no response in time", "shutdown", "lost", "Citus worker"],
+    ids=["no connection", "one user", "locked row", "no response in time", "shutdown", "lost", "Citus worker"],
 )
 def test_one_failed_statement_is_no_outage(
-    error: psycopg.Error, in_use: int, is_outage: bool, app: Flask, caplog: pytest.LogCaptureFixture
+    error: psycopg.Error, is_outage: bool, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
     current = Outage(SERVER)
     with app.test_request_context():
-        current.record_failure(error, in_use, pool_size=8)
+        current.record_failure(error)
     assert bool(current.began) == is_outage
     record = caplog.records[-1]
     assert record.msg == ("database unavailable" if is_outage else "database error")
     if isinstance(error, PoolTimeout):
-        assert ("was not ready" if is_outage else "no connection of the pool became free") in vars(record)["cause"]
+        assert vars(record)["cause"] == "a new connection was not ready in time"
+
+
+def test_requests_that_wait_during_an_outage_are_counted(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    current = Outage(SERVER)
+    with app.test_request_context():
+        current.record_failure(TooManyRequests("no connection was free in time"))
+        current.record_failure(PoolTimeout("no connection"))
+        current.record_failure(TooManyRequests("no connection was free in time"))
+    assert [each.msg for each in caplog.records] == ["database error", "database unavailable"]
+    assert current.failed_requests == 2
 
 
 def test_a_read_only_server_is_no_outage_because_reads_succeed(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
     error = psycopg.OperationalError("the server is read-only")
     error.__cause__ = ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")
     with app.test_request_context():
-        Outage(SERVER).record_failure(error, in_use=1, pool_size=8)
+        Outage(SERVER).record_failure(error)
     record = vars(caplog.records[-1])
     assert (record["msg"], record["sqlstate"]) == ("database error", "25006")
     assert record["cause"] == "cannot execute INSERT in a read-only transaction"

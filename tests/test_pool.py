@@ -60,7 +60,7 @@ def test_the_limit_of_a_user_holds_however_many_others_there_are(pool: Pool) -> 
 
 def test_a_request_leaves_no_state_in_the_pool(pool: Pool) -> None:
     use(pool, "alice").close()
-    assert (pool.waiting, pool.in_use, pool.slots_of("alice").qsize()) == (0, {}, 4)
+    assert (pool.waiting, pool.in_use, pool.limits.used) == (0, {}, {})
 
 
 def test_statements_that_may_block_leave_one_connection_free(pool: Pool) -> None:
@@ -93,7 +93,7 @@ def test_users_whose_statements_time_out_share_a_quarter_of_the_connections(pool
 def test_a_lost_connection_does_not_make_its_user_slow(pool: Pool) -> None:
     with pytest.raises(psycopg.OperationalError), pool.acquire("alice", may_block=False) as conn:
         conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-    assert not pool.slots_of("alice").slow_until
+    assert not pool.limits.slow_users
 
 
 def test_the_deadline_is_short_while_a_quarter_of_the_connections_are_stuck(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,7 @@ def init_app(app: Flask, config: Config) -> None:
 
 def database_error(error: psycopg.Error) -> ResponseReturnValue:
     """The database is unreachable or too slow, or no connection is free. psycopg_pool's errors are OperationalErrors."""
-    pool = current_app.extensions["pool"]
-    current_app.extensions["outage"].record_failure(error, len(pool.in_use), pool.max_size)
+    current_app.extensions["outage"].record_failure(error)
     return {"detail": "Service temporarily unavailable"}, 503, {"Retry-After": "1"}
 
 

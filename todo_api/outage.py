@@ -32,18 +32,14 @@ class Outage:
         self.began = self.reported = 0.0
         self.failed_requests = 0
 
-    def record_failure(self, error: psycopg.Error, in_use: int, pool_size: int) -> None:
-        """Count a failed request towards the outage, or log it by itself if other requests can still use the database.
-
-        Args:
-            in_use: the number of connections in use now, to tell an unreachable database from a pool that is too small.
-        """
-        cause, is_outage = self._cause(error, pool_is_busy=2 * in_use > pool_size)
+    def record_failure(self, error: psycopg.Error) -> None:
+        """Count a failed request towards the outage, or log it by itself if other requests can still use the database."""
+        cause, is_outage = self._cause(error)
         fields = {"error": type(cause).__name__, "sqlstate": cause.sqlstate, "cause": _message(cause)}
         now = monotonic()
         self.failed_requests += is_outage
         if not is_outage:
-            log.warning("database error", extra={**fields, "in_use": in_use, "pool_size": pool_size, "path": request.path})
+            log.warning("database error", extra={**fields, "path": request.path})
         elif not self.began:
             self.began = self.reported = now
             log.warning("database unavailable", extra={**fields, **self.server, "pid": os.getpid()})
@@ -55,15 +51,14 @@ class Outage:
         log.warning("database available again", extra=self._totals())
         self.began, self.failed_requests = 0.0, 0
 
-    def _cause(self, error: psycopg.Error, *, pool_is_busy: bool) -> tuple[psycopg.Error, bool]:
-        """The error to log, and whether it means that no request can use the database."""
-        if isinstance(error, PoolTimeout) and (self.connect_error or not pool_is_busy):
+    def _cause(self, error: psycopg.Error) -> tuple[psycopg.Error, bool]:
+        """Return the error to log, and whether it means that no request can use the database."""
+        if isinstance(error, PoolTimeout):  # a free connection is never waited for here, so a new one was not ready
             return self.connect_error or PoolTimeout("a new connection was not ready in time"), True
-        if isinstance(error, PoolTimeout):
-            return PoolTimeout("no connection of the pool became free in time"), False
+        if isinstance(error, TooManyRequests | DeadlineExceeded):
+            return error, self.began > 0
         cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
-        connection_lost = cause.sqlstate is None or cause.sqlstate.startswith("57P")  # 57P: the server shuts down
-        return cause, connection_lost and not isinstance(cause, TooManyRequests | DeadlineExceeded)
+        return cause, cause.sqlstate is None or cause.sqlstate.startswith("57P")  # lost, or ended by a shutdown
 
     def _totals(self) -> dict[str, object]:
         seconds = round(monotonic() - self.began, 1)

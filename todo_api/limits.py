@@ -1,0 +1,93 @@
+"""Shares the database connections of a process between its requests, so that no group of requests takes all of them."""
+
+import threading
+from collections.abc import Sequence
+from time import monotonic
+
+from psycopg_pool import TooManyRequests
+
+ALL, BLOCKING, SLOW = "all requests", "requests that may block", "slow users"
+SLOW_USER_SECONDS = 60  # how long a user counts as slow after a statement ran into a time limit
+
+
+class Waiter:
+    """A request that waits for a connection."""
+
+    def __init__(self, groups: Sequence[str]) -> None:
+        self.groups = groups
+        self.admitted = threading.Event()
+
+
+class Limits:
+    """Admits a request if each of its groups uses fewer connections than it may. Other requests wait in order of arrival.
+
+    All requests may together use all connections, those that may wait for a locked row all but one, those of slow users a
+    quarter, and those of one user half.
+
+    Attributes:
+        used: the number of connections that each group uses.
+        waiters: the requests that wait, in order of arrival. None of them can be admitted now.
+    """
+
+    def __init__(self, connections: int) -> None:
+        self.most = {ALL: connections, BLOCKING: connections - 1 or 1, SLOW: connections // 4 or 1}
+        self.most_of_a_user = connections // 2 or 1
+        self.used: dict[str, int] = {}
+        self.waiters: list[Waiter] = []
+        self.lock = threading.Lock()
+        self.slow_users: dict[str, float] = {}  # monotonic time until which each counts as slow
+
+    def groups(self, user_id: str, *, may_block: bool) -> Sequence[str]:
+        """Return the groups of a request."""
+        found = [ALL, f"user {user_id}"]
+        if may_block:
+            found.append(BLOCKING)
+        if self.slow_users.get(user_id, 0) > monotonic():
+            found.append(SLOW)
+        return found
+
+    def acquire(self, groups: Sequence[str], timeout: float) -> None:
+        """Wait until a connection may be used. `release` ends the use.
+
+        Raises:
+            TooManyRequests: that took longer than the timeout, in seconds.
+        """
+        with self.lock:
+            if self._admit(groups):
+                return
+            waiter = Waiter(groups)
+            self.waiters.append(waiter)
+        if not waiter.admitted.wait(timeout):
+            with self.lock:
+                if not waiter.admitted.is_set():
+                    self.waiters.remove(waiter)
+                    full = ", ".join(group for group in groups if self._is_full(group))
+                    raise TooManyRequests(f"no connection was free in time for {full}")
+
+    def release(self, groups: Sequence[str]) -> None:
+        with self.lock:
+            for group in groups:
+                self.used[group] -= 1
+                if not self.used[group]:
+                    del self.used[group]
+            admitted = next((waiter for waiter in self.waiters if self._admit(waiter.groups)), None)
+            if admitted:
+                self.waiters.remove(admitted)
+                admitted.admitted.set()
+
+    def _admit(self, groups: Sequence[str]) -> bool:
+        for group in groups:
+            if self._is_full(group):
+                return False
+        for group in groups:
+            self.used[group] = self.used.get(group, 0) + 1
+        return True
+
+    def _is_full(self, group: str) -> bool:
+        return self.used.get(group, 0) >= self.most.get(group, self.most_of_a_user)
+
+    def remember_slow(self, user_id: str) -> None:
+        """Count the user as slow for a time, until `forget_slow`."""
+        now = monotonic()
+        self.slow_users = {user: until for user, until in self.slow_users.items() if until > now}
+        self.slow_users[user_id] = now + SLOW_USER_SECONDS
