@@ -24,7 +24,7 @@ test-better-auth: $(VENV)/installed ## Test against the real better-auth (needs 
 	npm ci --prefix tests/better_auth --no-audit --no-fund --silent
 	REQUIRE_BETTER_AUTH=1 $(BIN)/python -m pytest tests/better_auth
 
-test-document: $(VENV)/installed ## Test openapi.json against the service and TypeScript (needs Node.js 20 or newer)
+test-document: $(VENV)/installed ## Test that responses match openapi.json, and that generated clients work (needs Node.js 20 or newer)
 	npm ci --prefix tests/document --no-audit --no-fund --silent
 	REQUIRE_NODE=1 $(BIN)/python -m pytest -n auto tests/document
 
@@ -35,10 +35,10 @@ test-browser: $(VENV)/installed ## Test /docs and examples/ in Chromium (needs N
 fuzz: $(VENV)/installed ## Send random requests to a running service for a few minutes
 	FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/process/test_fuzz.py
 
-bench: $(VENV)/installed .venv-bench/installed ## Compare the speed with other services (ROUNDS=3 WORKLOADS=mixed,get CONNECTIONS=50 LATENCY_MS=3)
+bench: $(VENV)/installed .venv-bench/installed ## Compare the speed with other services (options: ROUNDS=5 WORKLOADS=mixed,get CONNECTIONS=200; LATENCY_MS=3 delays the database)
 	@$(BIN)/python -m benchmarks.compare
 
-bench-scale: $(VENV)/installed ## Measure the SQL statements on 10,000,000 tasks (TASKS=1000000 for fewer)
+bench-scale: $(VENV)/installed ## Measure the SQL statements on 10,000 and on 10,000,000 tasks (TASKS=1000000 for fewer)
 	@$(BIN)/python -m benchmarks.scale
 
 lint: $(VENV)/installed ## Check style and types
