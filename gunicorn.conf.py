@@ -9,7 +9,7 @@ from pathlib import Path
 from todo_api import master, worker
 from todo_api.logs import ServerLogger
 
-settings = master.read_config(Path(__file__).with_name(".env"))
+settings, raw_env = master.read_settings(Path(__file__).with_name(".env"))
 
 bind = settings.bind
 workers = settings.workers
@@ -36,4 +36,3 @@ loglevel = settings.log_level or ("debug" if settings.debug else "info")
 nworkers_changed = master.migrate_at_start
 pre_fork = master.restore_metrics_folder
 when_ready = on_reload = master.freeze_memory
-pre_exec = worker.restore_environment

@@ -17,7 +17,7 @@ ALLOWED = {
     "etags": {"validation"},
     "headers": {"config"},
     "health": {"config", "db", "etags", "validation"},
-    "master": {"__version__", "config", "connection", "migrations", "worker"},
+    "master": {"__version__", "config", "connection", "migrations"},
     "metrics": {"config", "db", "errors", "pool"},
     "migrations": {"connection", "statements"},
     "outage": {"app"},

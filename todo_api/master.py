@@ -5,6 +5,7 @@ SIGHUP runs gunicorn.conf.py again, but not this module: it keeps its state.
 
 import atexit
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -13,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -24,32 +26,54 @@ from gunicorn.workers.base import Worker
 from todo_api import __version__, migrations
 from todo_api.config import Config
 from todo_api.connection import Connection
-from todo_api.worker import ENVIRONMENT
 
 log = logging.getLogger(__name__)
 
-METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the variable by which prometheus_client finds it
-configs: list[Config] = []  # of the start and of each reload; the application keeps the first
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the variable by which prometheus_client finds its folder
+accepted: list[tuple[Config, list[str]]] = []  # what each start and reload has read; the application keeps the first
 
 
-def read_config(env_file: Path) -> Config:
-    """Read the environment and `.env`. If a reload finds a problem, log it and keep the current settings.
+def read_settings(env_file: Path) -> tuple[Config, list[str]]:
+    """Return the settings, and the variables `NAME=value` that gunicorn adds to the environment: those of `.env`.
+
+    If a reload finds a problem, log it and return the previous ones.
 
     Raises:
         SystemExit: at the start; one line with every problem, none with a value.
     """
     try:
-        env = {**{name: value or "" for name, value in dotenv_values(env_file).items()}, **ENVIRONMENT}
-        config = Config.from_env(env)
-        if not configs:
-            os.environ.update(env)
-        configs.append(config)
+        file = {name: value or "" for name, value in dotenv_values(env_file).items() if name not in os.environ}
+        if any("\0" in name + value for name, value in file.items()):
+            raise ValueError  # the operating system does not accept NUL in an environment
+        config = Config.from_env(file | os.environ)
+        if config.metrics:
+            file[METRICS_VARIABLE] = _metrics_folder(file | os.environ)
+        accepted.append((config, [f"{name}={value}" for name, value in file.items()]))
     except (OSError, ValueError, SystemExit) as error:
         problem = str(error) if isinstance(error, SystemExit) else f"todo_api cannot read .env: {type(error).__name__}"
-        if not configs:
+        if not accepted:
             raise SystemExit(problem) from None
         log.error("settings not reloaded", extra={"problem": problem.removeprefix("todo_api cannot start: ")})
-    return configs[-1]
+    return accepted[-1]
+
+
+def _metrics_folder(env: Mapping[str, str]) -> str:
+    folder = env.get(METRICS_VARIABLE) or _temporary_folder()
+    if not accepted and not os.access(f"{folder}/", os.W_OK | os.X_OK):
+        raise SystemExit(f"todo_api cannot start: {METRICS_VARIABLE} must be an existing folder that the service can write to")
+    return folder
+
+
+@functools.cache
+def _temporary_folder() -> str:
+    folder, owner = tempfile.mkdtemp(prefix="todo_metrics_"), os.getpid()
+
+    @atexit.register  # not in gunicorn's on_exit hook, which a failed start does not call
+    def remove() -> None:
+        if os.getpid() == owner:  # workers inherit the master's exit handlers
+            shutil.rmtree(folder, ignore_errors=True)
+
+    return folder
 
 
 def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
@@ -62,9 +86,8 @@ def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
         return
     # Process 1 of a container ignores signals without a handler, and gunicorn sets its own later.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    if configs[0].metrics:
-        _prepare_metrics_folder()
-    _log_start(configs[0], migrations.migrate(configs[0].database_url))
+    config = accepted[0][0]
+    _log_start(config, migrations.migrate(config.database_url))
 
 
 def _log_start(config: Config, applied: list[str]) -> None:
@@ -84,26 +107,10 @@ def _log_start(config: Config, applied: list[str]) -> None:
     log.info("todo_api starts", extra={**versions, "database": database, **migrated, "settings": settings})
 
 
-def _prepare_metrics_folder() -> None:
-    folder = os.environ.get(METRICS_VARIABLE)
-    if not folder:
-        folder = os.environ[METRICS_VARIABLE] = tempfile.mkdtemp(prefix="todo_metrics_")
-        # Not in gunicorn's on_exit hook, which a failed start does not call.
-        atexit.register(_remove, folder, os.getpid())
-    elif not os.access(f"{folder}/", os.W_OK | os.X_OK):
-        raise SystemExit(f"todo_api cannot start: {METRICS_VARIABLE} must be an existing folder that the service can write to")
-
-
-def _remove(folder: str, owner: int) -> None:
-    if os.getpid() == owner:  # workers inherit the master's exit handlers
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def restore_metrics_folder(_: Arbiter, __: Worker) -> None:
     """Create the folder again before a worker starts: a cleaner of temporary files may have removed it."""
-    if configs[0].metrics:
-        with contextlib.suppress(OSError):
-            Path(os.environ[METRICS_VARIABLE]).mkdir(0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(KeyError, OSError):
+        Path(os.environ[METRICS_VARIABLE]).mkdir(0o700, parents=True, exist_ok=True)
 
 
 def freeze_memory(_: Arbiter) -> None:

@@ -1,24 +1,16 @@
 """gunicorn's gevent worker with a graceful stop. It overrides undocumented methods, which docs/performance.md lists."""
 
 import contextlib
-import os
 import socket
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.http.errors import ExpectationFailed, LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.util import write_nonblock
 from gunicorn.workers.ggevent import GeventWorker
 
-ENVIRONMENT = dict(os.environ)  # without `.env`
 STATUSES = {LimitRequestLine: 414, LimitRequestHeaders: 431, ExpectationFailed: 417}
-
-
-def restore_environment(master: Arbiter) -> None:
-    """Give the master that SIGUSR2 starts the environment without `.env`, so that it reads `.env` itself."""
-    master.cfg.env_orig = ENVIRONMENT
 
 
 class BufferedSocket:
