@@ -13,7 +13,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 
 from tests.support.client import Client, application, in_process
 from tests.support.server import free_port
-from todo_api.app import DeadlineExceeded
+from todo_api.app import ResponseTimeout
 from todo_api.outage import Outage
 
 PASSWORD = "hunter2"
@@ -108,7 +108,7 @@ def test_the_records_of_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytes
         (PoolTimeout("no answer"), True),
         (TooManyRequests("one user"), False),
         (LockNotAvailable("lock timeout"), False),
-        (DeadlineExceeded("no response"), False),
+        (ResponseTimeout("no response"), False),
         (AdminShutdown("terminating connection"), True),
         (psycopg.OperationalError("server closed the connection"), True),
         (psycopg.errors.InternalError_("failure on connection to a worker node"), False),

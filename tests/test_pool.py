@@ -1,4 +1,4 @@
-"""The limits of the connection pool, statement deadlines, and connections that stay usable after a schema change."""
+"""The limits of the connection pool, time limits of statements, and connections that stay usable after a schema change."""
 
 import os
 import uuid
@@ -13,7 +13,7 @@ from psycopg_pool import TooManyRequests
 from tests.support.client import Client, application, in_process
 from tests.support.server import wait_until
 from todo_api import pool as pool_module
-from todo_api.app import DeadlineExceeded
+from todo_api.app import ResponseTimeout
 from todo_api.connection import Connection
 from todo_api.migrations import migrate
 from todo_api.pool import Pool
@@ -74,13 +74,13 @@ def test_statements_that_may_block_leave_one_connection_free(pool: Pool) -> None
 
 def run_slow_statement(pool: Pool, user_id: str) -> None:
     with pool.acquire(user_id, may_block=False) as conn:
-        conn.deadline = 0.05
+        conn.response_timeout = 0.05
         conn.execute("SELECT pg_sleep(60)")
 
 
 def test_users_whose_statements_time_out_share_a_quarter_of_the_connections(pool: Pool) -> None:
     for n in range(4):
-        with pytest.raises(DeadlineExceeded):
+        with pytest.raises(ResponseTimeout):
             run_slow_statement(pool, f"slow-{n}")
     with use(pool, "slow-0"), use(pool, "slow-1"):
         with pytest.raises(TooManyRequests):
@@ -96,17 +96,19 @@ def test_a_lost_connection_does_not_make_its_user_slow(pool: Pool) -> None:
     assert not pool.limits.slow_users
 
 
-def test_the_deadline_is_short_while_a_quarter_of_the_connections_are_stuck(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_response_timeout_is_short_while_a_quarter_of_connections_are_stuck(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pool_module, "STUCK_SECONDS", -1)
     with ExitStack() as held:
         conns = [held.enter_context(pool.acquire(f"user-{n}", may_block=False)) for n in range(6)]
-        assert [conn.deadline for conn in conns] == [11, 2, 2, 2, 2, 2]
+        assert [conn.response_timeout for conn in conns] == [11, 2, 2, 2, 2, 2]
 
 
-def test_a_statement_past_its_deadline_is_cancelled_on_the_server(database_url: str, sql: psycopg.Connection) -> None:
+def test_a_statement_without_a_response_in_time_is_cancelled_on_the_server(database_url: str, sql: psycopg.Connection) -> None:
     conn = Connection.connect(database_url)
-    pid, conn.deadline = conn.info.backend_pid, 0.05
-    with pytest.raises(DeadlineExceeded):
+    pid, conn.response_timeout = conn.info.backend_pid, 0.05
+    with pytest.raises(ResponseTimeout):
         conn.execute("SELECT pg_sleep(60)")
     assert conn.closed
     running = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state = 'active'"

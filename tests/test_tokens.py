@@ -513,7 +513,7 @@ def under_gevent(code: str, url: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("scheme", "text"), DRIBBLES.values(), ids=DRIBBLES.keys())
-def test_one_deadline_covers_the_whole_fetch(dribbling: Callable[[str], str], scheme: str, text: str) -> None:
+def test_one_time_limit_covers_the_whole_fetch(dribbling: Callable[[str], str], scheme: str, text: str) -> None:
     lines = under_gevent(FIND_TWICE, f"{scheme}://{dribbling(text)}/keys")
     assert lines == ["keys not fetched: Timeout", "unavailable", "unavailable"]
 

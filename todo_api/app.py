@@ -35,26 +35,26 @@ class TodoApp(Flask):
         return MapAdapter(self.url_map, "", request.root_path, "", request.scheme, request.path, request.method)
 
 
-class DeadlineExceeded(psycopg.OperationalError):
+class ResponseTimeout(psycopg.OperationalError):
     """The server did not respond in time."""
 
 
 class GeventConnection(psycopg.Connection[tuple[Any, ...]]):
-    """Waits for the server with gevent instead of `select`, and only until a deadline.
+    """Waits for the server with gevent instead of `select`, and only for a limited time.
 
     Attributes:
-        deadline: seconds to wait for a statement. Behind a pooler the server itself has no time limit.
+        response_timeout: seconds to wait for the response to a statement. Behind a pooler the server itself has no time limit.
     """
 
-    deadline: float
+    response_timeout: float
 
     def wait(self, gen: PQGen[RV], interval: float = 0, timeout: float | None = None) -> RV:  # noqa: ARG002, psycopg passes it
-        """Run a generator of psycopg until it returns its result. If the deadline passes, cancel the statement and disconnect.
+        """Run a generator of psycopg until it returns its result. After the timeout, cancel the statement and disconnect.
 
         Raises:
-            DeadlineExceeded
+            ResponseTimeout
         """
-        give_up = time.monotonic() + (self.deadline if timeout is None else timeout)
+        give_up = time.monotonic() + (self.response_timeout if timeout is None else timeout)
         try:
             wanted = next(gen)
             while True:
@@ -67,7 +67,7 @@ class GeventConnection(psycopg.Connection[tuple[Any, ...]]):
             with contextlib.suppress(psycopg.Error):
                 self.cancel_safe(timeout=1)
             self.close()
-            raise DeadlineExceeded("the server did not respond in time") from None
+            raise ResponseTimeout("the server did not respond in time") from None
 
     def check_not_closed(self) -> None:
         """Raise psycopg.OperationalError if the server has closed the connection. This needs no round trip."""

@@ -10,7 +10,7 @@ from todo_api.app import GeventConnection
 from todo_api.outage import Outage
 from todo_api.statements import Statement
 
-DEADLINE = 11  # seconds to wait for the server; statement_timeout ends a statement before that where it can be set
+RESPONSE_TIMEOUT = 11  # seconds to wait for the server; statement_timeout ends a statement before that where it can be set
 CHECK_AFTER_IDLE_SECONDS = 30
 # One plan fits all values, so PostgreSQL need not plan again. Citus must plan for each value.
 SETTINGS = """SET lock_timeout = '5s'; SET statement_timeout = '10s';
@@ -26,7 +26,7 @@ class Connection(GeventConnection):
         last_used: monotonic time.
     """
 
-    deadline: float = DEADLINE
+    response_timeout: float = RESPONSE_TIMEOUT
     direct = prepares = False
     last_used = 0.0
 

@@ -14,18 +14,21 @@ from todo_api.outage import Outage
 
 log = logging.getLogger(__name__)
 
+# InternalError: on Citus, a commit failed on a node. The errors of psycopg_pool are OperationalErrors.
+DATABASE_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
+
 
 def init_app(app: Flask, config: Config) -> None:
     app.extensions["outage"] = Outage(config.database_url)
     app.register_error_handler(HTTPException, http_error)
-    for kind in (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError):  # Citus: a commit failed on a node
-        app.register_error_handler(kind, database_error)
-    for kind_of_bug in (Exception, InternalServerError):  # Flask wraps an exception of an after_request function in the second
-        app.register_error_handler(kind_of_bug, unhandled_error)
+    for database_error_class in DATABASE_ERRORS:
+        app.register_error_handler(database_error_class, database_error)
+    app.register_error_handler(Exception, unhandled_error)
+    app.register_error_handler(InternalServerError, unhandled_error)  # Flask wraps the exception of an after_request function
 
 
 def database_error(error: psycopg.Error) -> ResponseReturnValue:
-    """The database is unreachable or too slow, or no connection is free. psycopg_pool's errors are OperationalErrors."""
+    """The database is unreachable or too slow, or no connection is free."""
     current_app.extensions["outage"].record_failure(error)
     return {"detail": "Service temporarily unavailable"}, 503, {"Retry-After": "1"}
 

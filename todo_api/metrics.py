@@ -59,14 +59,14 @@ def count_requests(app: Flask) -> Callable[[Response], None]:
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
     registry, folder = client.CollectorRegistry(), os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    own = None if folder else registry
+    target = None if folder else registry  # with a folder, the collector reads the files of all processes
     if folder:
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(ScrapeCollector())
-    requests = client.Counter("todo_api_requests", "Responses", ["route", "method", "status"], registry=own)
-    latency = client.Histogram("todo_api_request_seconds", "Time to respond", ["route"], registry=own, buckets=BUCKETS)
-    refused = client.Counter("todo_api_auth_failures", "Responses with status 401 or 403", ["reason"], registry=own)
-    gauge = functools.partial(client.Gauge, multiprocess_mode="livesum", registry=own)
+    requests = client.Counter("todo_api_requests", "Responses", ["route", "method", "status"], registry=target)
+    latency = client.Histogram("todo_api_request_seconds", "Time to respond", ["route"], registry=target, buckets=BUCKETS)
+    refused = client.Counter("todo_api_auth_failures", "Responses with status 401 or 403", ["reason"], registry=target)
+    gauge = functools.partial(client.Gauge, multiprocess_mode="livesum", registry=target)
     waiting = gauge("todo_api_pool_waiting", "Requests that wait for a database connection")
     in_use = gauge("todo_api_pool_in_use", "Database connections in use")
     size = gauge("todo_api_pool_size", "Database connections that the workers may open")

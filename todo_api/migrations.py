@@ -39,7 +39,7 @@ def migrate(database_url: str) -> list[str]:
     files = {path.stem: path.read_bytes() for path in (SQL / "migrations").glob("*.sql")}
     version, applied = "", []
     try:
-        # The first check has a deadline, because a pooler without a server never answers. A migration may take longer.
+        # The first check has a time limit, because a pooler without a server never responds. A migration may take longer.
         with Connection.connect(database_url) as conn:
             if (encoding := conn.info.parameter_status("server_encoding")) not in ("UTF8", None):
                 raise psycopg.NotSupportedError(f"its encoding is {encoding}, but the service needs UTF8")

@@ -10,7 +10,7 @@ from flask import request
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-from todo_api.app import DeadlineExceeded
+from todo_api.app import ResponseTimeout
 
 SUMMARY_SECONDS = 10
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Outage:
         """Return the error to log, and whether it means that no request can use the database."""
         if isinstance(error, PoolTimeout):  # a free connection is never waited for here, so a new one was not ready
             return self.connect_error or PoolTimeout("a new connection was not ready in time"), True
-        if isinstance(error, TooManyRequests | DeadlineExceeded):
+        if isinstance(error, TooManyRequests | ResponseTimeout):
             return error, self.began > 0
         cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
         return cause, cause.sqlstate is None or cause.sqlstate.startswith("57P")  # lost, or ended by a shutdown

@@ -8,14 +8,14 @@ import psycopg
 from psycopg.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
 from psycopg_pool import ConnectionPool
 
-from todo_api.app import DeadlineExceeded
+from todo_api.app import ResponseTimeout
 from todo_api.config import Config
-from todo_api.connection import DEADLINE, Connection
+from todo_api.connection import RESPONSE_TIMEOUT, Connection
 from todo_api.limits import Limits
 
 POOL_TIMEOUT = 3  # seconds to wait for a free connection
 STUCK_SECONDS = 1  # a connection that is in use for longer counts as stuck
-SHORT_DEADLINE = 2  # seconds to wait for the server while a quarter of the connections are stuck
+SHORT_RESPONSE_TIMEOUT = 2  # seconds to wait for the server while a quarter of the connections are stuck
 
 
 class Pool(ConnectionPool[Connection]):
@@ -64,11 +64,11 @@ class Pool(ConnectionPool[Connection]):
             conn = self.getconn(max(1, give_up - monotonic()))
             now = self.in_use[conn] = monotonic()
             stuck = sum(now > since + STUCK_SECONDS for since in self.in_use.values())
-            conn.deadline = DEADLINE if 4 * stuck < self.max_size else SHORT_DEADLINE
+            conn.response_timeout = RESPONSE_TIMEOUT if 4 * stuck < self.max_size else SHORT_RESPONSE_TIMEOUT
             try:
                 yield conn
                 self.limits.slow_users.pop(user_id, None)
-            except (DeadlineExceeded, LockNotAvailable, QueryCanceled):
+            except (ResponseTimeout, LockNotAvailable, QueryCanceled):
                 self.limits.remember_slow(user_id)
                 raise
             except ReadOnlySqlTransaction as error:

@@ -51,13 +51,13 @@ def create_task() -> Response:
 @bp.get("")
 @login_required
 def list_tasks() -> Response:
-    chosen = parameters("list_tasks") | {"if_none_match": if_none_match()}
-    name = LISTS_BY_ID[chosen["order"]] if chosen["sort"] == "created_at" else "list_tasks_sorted"
-    # may_block is explicit, because mypy cannot know that `chosen` does not contain it.
-    tasks, version, last_id = db.execute(name, may_block=False, **chosen) or abort(500)
+    values = parameters("list_tasks") | {"if_none_match": if_none_match()}
+    name = LISTS_BY_ID[values["order"]] if values["sort"] == "created_at" else "list_tasks_sorted"
+    # may_block is explicit, because mypy cannot know that `values` does not contain it.
+    tasks, version, last_id = db.execute(name, may_block=False, **values) or abort(500)
     response = task_response((tasks or "", version))  # no tasks: the client has this version, `cacheable` makes it a 304
     if last_id:
-        response.headers["Link"] = f'<{next_page(chosen, last_id)}>; rel="next"'
+        response.headers["Link"] = f'<{next_page(values, last_id)}>; rel="next"'
     return cacheable(response)
 
 
@@ -70,27 +70,27 @@ def get_task(task_id: str) -> Response:
 @bp.put("/<task_id:task_id>")
 @login_required
 def update_task(task_id: str) -> Response:
-    return change("update_task", task_id=task_id, body=body("update_task"), flip="false")
+    return change_task("update_task", task_id=task_id, body=body("update_task"), flip="false")
 
 
 @bp.patch("/<task_id:task_id>/complete")
 @login_required
 def toggle_task(task_id: str) -> Response:
-    return change("update_task", task_id=task_id, body=body("toggle_task"), flip="true")
+    return change_task("update_task", task_id=task_id, body=body("toggle_task"), flip="true")
 
 
 @bp.delete("/<task_id:task_id>")
 @login_required
 def delete_task(task_id: str) -> Response:
-    change("delete_task", task_id=task_id)  # aborts unless the task was deleted
+    change_task("delete_task", task_id=task_id)  # aborts unless the task was deleted
     response = ApiResponse(status=204)
     del response.headers["Content-Type"]
     return response
 
 
-def change(name: str, **values: str) -> Response:
+def change_task(statement: str, **values: str) -> Response:
     """Run a statement that changes a task if the version in If-Match is current."""
-    return task_response(db.execute(name, may_block=True, if_match=if_match(), **values))
+    return task_response(db.execute(statement, may_block=True, if_match=if_match(), **values))
 
 
 def task_response(row: tuple[Any, ...] | None, status: int = 200) -> Response:
@@ -103,9 +103,9 @@ def task_response(row: tuple[Any, ...] | None, status: int = 200) -> Response:
     return ApiResponse(json, status, headers, content_type="application/json")
 
 
-def next_page(chosen: dict[str, str], last_id: int) -> str:
+def next_page(values: dict[str, str], last_id: int) -> str:
     """Return the path of the next page (RFC 8288). Pages sorted by id continue after last_id, other pages by offset."""
-    step = {"after": last_id} if chosen["sort"] == "created_at" else {"offset": int(chosen["offset"]) + int(chosen["limit"])}
+    step = {"after": last_id} if values["sort"] == "created_at" else {"offset": int(values["offset"]) + int(values["limit"])}
     kept = {name: value for name, value in request.args.items() if name not in ("after", "offset")}
     return f"{collection_path()}?{urlencode({**kept, **step})}"
 
