@@ -1,6 +1,7 @@
 -- Returns the tasks of a user as one JSON array, newest first. With a limit, last_id is the id of the last task of the page if
--- there is a next page. `version` is a hash of the ids and times of the page. If if_none_match contains it ('*' matches all), `tasks` is
--- null and no JSON is made. `search` ignores case; it is compared as composed and as decomposed Unicode (NFC and NFD).
+-- there is a next page. `version` is a hash of `id` and `updated_at` of all tasks of the page. If if_none_match contains it ('*'
+-- matches all), `tasks` is null and no JSON is made. `search` ignores case. The stored text may contain it in composed or
+-- decomposed Unicode (NFC or NFD).
 -- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v status=all -v search= -v after= -v offset=0 -v limit= -v if_none_match= -f sql/list_tasks_newest_first.sql
 -- Plan: like list_tasks.sql, backwards.
 WITH page AS (

@@ -20,7 +20,7 @@ from todo_api.statements import SQL
 
 FILE = SQL / "legacy/import_tasks.sql"
 COMMENTS = "\n".join(line[5:] for line in FILE.read_text().splitlines() if line.startswith("--   "))
-COUNTS = ["read", "copied", "updated", "already here", "changed here", "deleted here", "left out"]
+COUNTS = ["read", "copied", "updated", "already in tasks", "changed in tasks", "deleted from tasks", "left out"]
 # SQLModel 0.0.14 creates columns without maximum lengths. A table that was changed by hand may have no constraints at all.
 LOOSE = """
 ALTER TABLE task ALTER id TYPE bigint, ALTER title TYPE varchar, ALTER title DROP NOT NULL, ALTER description TYPE varchar,
@@ -151,7 +151,7 @@ def test_a_second_run_touches_nothing(url: str, db: psycopg.Connection) -> None:
     add(db, {}, {"user_id": "bob"})
     run(url)
     before = db.execute("SELECT xmin, tasks FROM tasks ORDER BY id").fetchall()
-    assert run(url).counts == {**dict.fromkeys(COUNTS, 0), "read": 2, "already here": 2}
+    assert run(url).counts == {**dict.fromkeys(COUNTS, 0), "read": 2, "already in tasks": 2}
     assert db.execute("SELECT xmin, tasks FROM tasks ORDER BY id").fetchall() == before
 
 
@@ -163,7 +163,7 @@ def test_later_changes_in_the_old_backend_are_imported(url: str, db: psycopg.Con
     change(db, first, "Changed there")
     (third,) = add(db, {"title": "New there"})
     report = run(url)
-    assert (report["copied"], report["updated"], report["already here"]) == (1, 1, 1)
+    assert (report["copied"], report["updated"], report["already in tasks"]) == (1, 1, 1)
     assert tasks(db) == tasks(db, "task")
     assert alice.call("GET", first, headers={"If-None-Match": etag}).json["title"] == "Changed there"
     change(db, first, "Changed there again")
@@ -186,8 +186,11 @@ def test_changes_made_here_are_kept(url: str, db: psycopg.Connection, client: Us
     before = tasks(db)
     for _ in range(2):
         report = run(url)
-        assert (report["changed here"], report["left out"]) == (1, 2)
-        assert report.notes == {str(both): "changed there, but here too", str(older): "changed there, but not later than here"}
+        assert (report["changed in tasks"], report["left out"]) == (1, 2)
+        assert report.notes == {
+            str(both): "changed in the old table and in tasks",
+            str(older): "changed in the old table, but not later than in tasks",
+        }
         assert tasks(db) == before
 
 
@@ -199,7 +202,7 @@ def test_tasks_deleted_here_are_not_imported_again(url: str, db: psycopg.Connect
     change(db, changed, "Changed there")
     report = run(url)
     assert tasks(db) == {}
-    assert (report["deleted here"], report.notes) == (1, {str(changed): "changed there, but deleted here"})
+    assert (report["deleted from tasks"], report.notes) == (1, {str(changed): "changed in the old table, but deleted from tasks"})
     db.execute(statements("DELETE").replace("7", str(changed)))
     assert run(url)["copied"] == 1
     assert tasks(db).keys() == {("alice", changed)}
@@ -210,7 +213,7 @@ def test_tasks_deleted_in_the_old_backend_are_kept_and_reported(url: str, db: ps
     run(url)
     before = tasks(db)
     db.execute("DELETE FROM task WHERE id = %s", [gone])
-    assert run(url).notes == {str(gone): "deleted there, still here"}
+    assert run(url).notes == {str(gone): "deleted from the old table, still in tasks"}
     assert tasks(db) == before
     assert ("alice", there) in before
 
@@ -219,12 +222,12 @@ def test_an_id_that_is_taken_here_is_reported(url: str, db: psycopg.Connection, 
     made = [client("alice").create(f"Made here {n}") for n in range(7)]
     add(db, *({"title": f"Old {n}", "user_id": "alice" if n == 6 else "bob"} for n in range(7)))
     report = run(url)
-    assert (report["copied"], report.notes) == (6, {"7": "another task of the user has this id here"})
+    assert (report["copied"], report.notes) == (6, {"7": "another task of the user has this id in tasks"})
     assert client("alice").list() == made
     (statement,) = (text for text in COMMENTS.split(";\n") if text.endswith("id = 7") and text.startswith("UPDATE"))
     db.execute(statement)
     report = run(url)
-    assert (report["copied"], report["already here"], report["left out"]) == (1, 6, 0)
+    assert (report["copied"], report["already in tasks"], report["left out"]) == (1, 6, 0)
     assert client("alice").list()[:7] == made
     assert client("alice").list()[7]["title"] == "Old 6"
 
@@ -266,7 +269,7 @@ def test_tasks_are_copied_after_the_corrections_in_the_file(url: str, db: psycop
 
 def test_an_unknown_column_is_reported(url: str, db: psycopg.Connection) -> None:
     db.execute("ALTER TABLE task ADD priority VARCHAR")
-    assert run(url).notes == {"": "column priority has no place here"}
+    assert run(url).notes == {"": "tasks has no column for priority"}
 
 
 def test_ids_never_move_back(url: str, db: psycopg.Connection, client: Users) -> None:
@@ -305,9 +308,9 @@ def test_going_back_copies_the_tasks_created_here(url: str, db: psycopg.Connecti
     assert tasks(db, "task") == tasks(db)
     assert add(db, {}) == [made["id"] + 1]
     report = run(url)
-    assert (report["copied"], report["already here"], report.notes) == (1, len(before) + 1, {})
+    assert (report["copied"], report["already in tasks"], report.notes) == (1, len(before) + 1, {})
     client("alice").call("DELETE", made["id"])
-    assert run(url)["deleted here"] == 1
+    assert run(url)["deleted from tasks"] == 1
 
 
 def test_a_failed_run_changes_nothing(url: str, db: psycopg.Connection) -> None:
@@ -330,7 +333,7 @@ def test_an_uncommitted_change_here_is_not_overwritten(url: str, db: psycopg.Con
         report = threads.submit(run, url)
         wait_until(lambda: db.execute(waiting).fetchone() is not None, "the import waits")
         here.commit()
-        assert report.result().notes == {str(task_id): "changed there, but here too"}
+        assert report.result().notes == {str(task_id): "changed in the old table and in tasks"}
     assert tasks(db)["alice", task_id][0] == "Changed here"
 
 

@@ -1,10 +1,11 @@
 -- Copies the tasks of the FastAPI backend from its table `task` into `tasks`, as they are; times without a zone are taken as UTC.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/legacy/import_tasks.sql
 --
--- If the import fails, it changes nothing. It only reads the old table. Changes of `tasks` wait for it: 2 s for 100,000 tasks.
--- Below, "there" is the old table and "here" is `tasks`. You can run this file again. It then copies tasks that are new there, and
--- updates tasks that changed there but not here. It does not touch tasks that were created, changed or deleted here. It keeps and lists
--- tasks that were deleted there. The table `imported_tasks` records what was copied: drop it when you drop the old table.
+-- If the import fails, it changes nothing. It only reads the old table. While it runs, writes to `tasks` wait: 2 s for 100,000
+-- tasks. You can run this file again. It then copies the rows that are new in the old table, and updates tasks that have changed
+-- only in the old table. It does not touch tasks that were created, changed or deleted in `tasks`. Tasks that were deleted from
+-- the old table stay in `tasks`, and the output lists them. The table `imported_tasks` records what was copied: drop it when you
+-- drop the old table.
 --
 -- The file also lists the tasks that it cannot copy. Correct them in the old table and run the file again, for instance:
 --   UPDATE task SET title = 'Untitled' WHERE btrim(coalesce(title, ''), E' \t\r\n') = '';
@@ -15,11 +16,11 @@
 --   UPDATE task SET updated_at = created_at WHERE updated_at IS NULL;
 --   UPDATE task SET user_id = 'their owner' WHERE char_length(coalesce(user_id, '')) NOT BETWEEN 1 AND 255;
 --   UPDATE task SET id = nextval(pg_get_serial_sequence('tasks', 'id')) WHERE id = 7;
--- A task that changed both there and here, or changed there and was deleted here, is left out. To copy it, delete it here and delete
--- its row in `imported_tasks`, then run this file again:
+-- A task is not copied if it has changed in the old table and was also changed in `tasks` or deleted from `tasks`. To copy it, delete it
+-- from `tasks`, delete its row in `imported_tasks`, and run this file again:
 --   DELETE FROM imported_tasks WHERE id = 7;
 --
--- To go back, start the old backend. These statements copy the tasks that were created here into the old table. They do not copy
+-- To roll back, start the old backend. These statements copy the tasks that were created in `tasks` to the old table. They do not copy
 -- changes of imported tasks:
 --   SET TimeZone = 'UTC';
 --   INSERT INTO task (id, user_id, title, description, completed, created_at, updated_at)
@@ -45,7 +46,7 @@ SET LOCAL TimeZone = 'UTC';  -- in which naive times become absolute ones
 LOCK TABLE tasks IN SHARE ROW EXCLUSIVE MODE;
 
 CREATE TABLE IF NOT EXISTS imported_tasks (user_id text, id bigint, content text NOT NULL, PRIMARY KEY (user_id, id));
-COMMENT ON TABLE imported_tasks IS 'MD5 of what import_tasks.sql copied, to tell later whether a task was changed there or here';
+COMMENT ON TABLE imported_tasks IS 'MD5 of what import_tasks.sql copied, so that a later run finds the tasks that have changed since';
 
 CREATE TEMPORARY TABLE found ON COMMIT DROP AS
 WITH old AS (
@@ -56,20 +57,20 @@ SELECT
     new.content,
     CASE
         WHEN fault IS NOT NULL THEN 'left out'
-        WHEN here.content = new.content THEN 'already here'
-        WHEN here.content IS NULL AND copy.content IS NULL THEN 'copied'
-        WHEN here.content = copy.content AND here.updated_at < old.updated_at THEN 'updated'
-        WHEN here.content IS NULL AND copy.content = new.content THEN 'deleted here'
-        WHEN copy.content = new.content THEN 'changed here'
+        WHEN current.content = new.content THEN 'already in tasks'
+        WHEN current.content IS NULL AND copy.content IS NULL THEN 'copied'
+        WHEN current.content = copy.content AND current.updated_at < old.updated_at THEN 'updated'
+        WHEN current.content IS NULL AND copy.content = new.content THEN 'deleted from tasks'
+        WHEN copy.content = new.content THEN 'changed in tasks'
         ELSE 'left out'
     END AS verdict,
     coalesce(
         fault,
         CASE
-            WHEN copy.content IS NULL THEN 'another task of the user has this id here'
-            WHEN here.content IS NULL THEN 'changed there, but deleted here'
-            WHEN here.content <> copy.content THEN 'changed there, but here too'
-            ELSE 'changed there, but not later than here'
+            WHEN copy.content IS NULL THEN 'another task of the user has this id in tasks'
+            WHEN current.content IS NULL THEN 'changed in the old table, but deleted from tasks'
+            WHEN current.content <> copy.content THEN 'changed in the old table and in tasks'
+            ELSE 'changed in the old table, but not later than in tasks'
         END
     ) AS reason
 FROM old
@@ -92,7 +93,7 @@ LEFT JOIN imported_tasks AS copy USING (user_id, id)
 LEFT JOIN (
     SELECT user_id, id, updated_at, md5(json_build_array(title, description, completed, created_at, updated_at)::text) AS content
     FROM tasks
-) AS here USING (user_id, id);
+) AS current USING (user_id, id);
 
 INSERT INTO tasks (id, user_id, title, description, completed, created_at, updated_at)
 SELECT id, user_id, title, description, completed, created_at, updated_at
@@ -106,7 +107,7 @@ SET title = excluded.title, description = excluded.description, completed = excl
 INSERT INTO imported_tasks (user_id, id, content)
 SELECT user_id, id, content
 FROM found
-WHERE verdict IN ('copied', 'updated', 'already here')
+WHERE verdict IN ('copied', 'updated', 'already in tasks')
 ON CONFLICT (user_id, id) DO UPDATE SET content = excluded.content WHERE imported_tasks.content <> excluded.content;
 
 -- New ids also skip those of tasks that were left out, so that these tasks can be copied after you correct them.
@@ -118,21 +119,21 @@ SELECT
     count(*) AS "read",
     count(*) FILTER (WHERE verdict = 'copied') AS "copied",
     count(*) FILTER (WHERE verdict = 'updated') AS "updated",
-    count(*) FILTER (WHERE verdict = 'already here') AS "already here",
-    count(*) FILTER (WHERE verdict = 'changed here') AS "changed here",
-    count(*) FILTER (WHERE verdict = 'deleted here') AS "deleted here",
+    count(*) FILTER (WHERE verdict = 'already in tasks') AS "already in tasks",
+    count(*) FILTER (WHERE verdict = 'changed in tasks') AS "changed in tasks",
+    count(*) FILTER (WHERE verdict = 'deleted from tasks') AS "deleted from tasks",
     count(*) FILTER (WHERE verdict = 'left out') AS "left out"
 FROM found;
 
 SELECT id, user_id, reason AS note FROM found WHERE verdict = 'left out'
 UNION ALL
-SELECT id, user_id, 'deleted there, still here'
+SELECT id, user_id, 'deleted from the old table, still in tasks'
 FROM imported_tasks
 JOIN tasks USING (user_id, id)
 LEFT JOIN found USING (user_id, id)
 WHERE found.id IS NULL
 UNION ALL
-SELECT NULL, NULL, format('column %I has no place here', attname)
+SELECT NULL, NULL, format('tasks has no column for %I', attname)
 FROM pg_attribute
 WHERE attrelid = :'source'::regclass AND attnum > 0 AND NOT attisdropped
   AND attname NOT IN ('id', 'user_id', 'title', 'description', 'completed', 'created_at', 'updated_at')

@@ -1,6 +1,6 @@
 -- `updated_at` strictly increases with every change, so it serves as the version of a task, and `version` is no longer needed.
--- The view has exactly the fields of a Task in the API. Statements that read use it, so they do not list the columns again.
--- idempotency_attempt tells the request that created a task from its retries.
+-- The view has exactly the fields of a Task in the API. SELECT statements use this view, so they do not list the columns again.
+-- idempotency_attempt distinguishes the request that created a task from its retries.
 -- Nothing was released before this file, so it may drop a column at once.
 ALTER TABLE tasks DROP COLUMN version;
 ALTER TABLE tasks ADD COLUMN idempotency_attempt text;
