@@ -4,7 +4,7 @@
 -- decomposed Unicode (NFC or NFD).
 -- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v status=all -v search= -v after= -v offset=0 -v limit= -v if_none_match= -f sql/list_tasks.sql
 -- Plan: one range of tasks_pkey, already in order. The limit is in a subquery, which hides its value from the planner. So the planner
--- expects few rows and reads them in the order of the key instead of sorting. The first page and page 10,000 cost the same.
+-- expects few rows and reads them in the order of the key instead of sorting. With `after`, the first page and page 10,000 cost the same.
 WITH page AS (
     SELECT id, updated_at, task
     FROM api_tasks AS task

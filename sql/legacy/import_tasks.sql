@@ -29,7 +29,8 @@
 --   SELECT setval(pg_get_serial_sequence('task', 'id'), max(id)) FROM task;
 --
 -- If the old table is in another database, first run: pg_dump "$OLD_DATABASE_URL" -O -x -t task | psql "$NEON_DATABASE_URL"
--- If the old table has another name, add -v source=old.tasks. If its name is `tasks`, move it before you run `flask migrate`:
+-- If the old table has another name, add -v source=NAME. If its name is `tasks`, move it before you run `flask migrate`, and add
+-- -v source=old.tasks:
 --   CREATE SCHEMA old; ALTER TABLE tasks SET SCHEMA old;
 \set ON_ERROR_STOP on
 \set QUIET on
