@@ -64,6 +64,21 @@ def test_a_request_overtakes_those_whose_limit_is_reached() -> None:
     thread.join()
 
 
+def test_one_release_admits_all_requests_that_now_fit() -> None:
+    limits = Limits(9)
+    held = [limits.groups(user_id, may_block=True) for user_id in "aaaabbbb"]  # as many as may block
+    for groups in held:
+        limits.acquire(groups, 0)
+    done = threading.Event()
+    read = wait_in_thread(limits, "a", done.wait)
+    change = wait_in_thread(limits, "c", int, may_block=True)
+    limits.release(held[0])
+    change.join(10)
+    assert not change.is_alive()
+    done.set()
+    read.join()
+
+
 def test_the_error_names_the_limit_that_is_reached() -> None:
     limits = Limits(4)
     groups = limits.groups("alice", may_block=True)

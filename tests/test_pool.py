@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import psycopg
 import pytest
@@ -11,7 +11,9 @@ from flask import Flask
 from psycopg_pool import TooManyRequests
 
 from tests.support.client import Client, application, in_process
+from tests.support.proxy import proxy
 from tests.support.server import wait_until
+from todo_api import connection
 from todo_api import pool as pool_module
 from todo_api.app import ResponseTimeout
 from todo_api.connection import Connection
@@ -113,6 +115,16 @@ def test_a_statement_without_a_response_in_time_is_cancelled_on_the_server(datab
     assert conn.closed
     running = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND state = 'active'"
     wait_until(lambda: sql.execute(running, [pid]).fetchone() == (0,), "the server has cancelled the statement")
+
+
+def test_an_idle_connection_is_checked_for_a_short_time(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CHECK_SECONDS", 0.05)
+    with proxy(database_url) as between, closing(Connection.connect(between.url)) as conn:
+        conn.check_alive()
+        between.silent.set()
+        conn.last_used = float("-inf")
+        with pytest.raises(ResponseTimeout):
+            conn.check_alive()
 
 
 def test_a_changed_result_type_fails_no_request(empty_database: str) -> None:

@@ -1,4 +1,4 @@
-"""Overrides of Flask, werkzeug and psycopg that make a request faster or limit its time, by undocumented APIs.
+"""Overrides of undocumented methods of Flask, werkzeug and psycopg. They make a request faster or limit its time.
 
 docs/performance.md lists each of them, what it depends on, and the test that compares it with the original method.
 """
@@ -60,7 +60,7 @@ class GeventConnection(psycopg.Connection[tuple[Any, ...]]):
             while True:
                 wait = wait_read if wanted == EVENT_READ else wait_readwrite
                 wait(self.pgconn.socket, max(0, give_up - time.monotonic()))
-                wanted = gen.send(Ready.RW)
+                wanted = gen.send(Ready.RW)  # psycopg's reads and writes never block, even if this is not true
         except StopIteration as stop:
             return cast(RV, stop.value)
         except TimeoutError:
@@ -71,5 +71,6 @@ class GeventConnection(psycopg.Connection[tuple[Any, ...]]):
 
     def check_not_closed(self) -> None:
         """Raise psycopg.OperationalError if the server has closed the connection. This needs no round trip."""
-        self.pgconn.consume_input()  # reads what the server sent when it closed the connection
-        self.pgconn.consume_input()  # fails if that was the end
+        # The server sends a last message before it closes the connection. libpq reads that first, and fails at the next read.
+        self.pgconn.consume_input()
+        self.pgconn.consume_input()

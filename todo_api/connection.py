@@ -10,9 +10,9 @@ from todo_api.app import GeventConnection
 from todo_api.outage import Outage
 from todo_api.statements import Statement
 
-RESPONSE_TIMEOUT = 11  # seconds to wait for the server; statement_timeout ends a statement before that where it can be set
-CHECK_AFTER_IDLE_SECONDS = 30
-# One plan fits all values, so PostgreSQL need not plan again. Citus must plan for each value.
+RESPONSE_TIMEOUT = 11  # seconds to wait for the server. A direct connection also has statement_timeout, which is shorter.
+CHECK_AFTER_IDLE_SECONDS, CHECK_SECONDS = 30, 1
+# force_generic_plan: one plan fits all values, so PostgreSQL need not plan again. Citus must plan for each value.
 SETTINGS = """SET lock_timeout = '5s'; SET statement_timeout = '10s';
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false) WHERE to_regclass('pg_dist_partition') IS NULL"""
 
@@ -32,7 +32,7 @@ class Connection(GeventConnection):
 
     @classmethod
     def connect(cls, conninfo: str = "", *, prepare: Any = "auto", **kwargs: Any) -> Self:
-        """Connect and configure. Outage.connect_error records the error, or None.
+        """Connect and configure. Store the error, or None, in Outage.connect_error for the log.
 
         Args:
             prepare: whether to prepare statements: "on", "off", or "auto" (unless there is a pooler).
@@ -51,9 +51,9 @@ class Connection(GeventConnection):
             raise
 
     def _configure(self, prepare: str) -> None:
-        # A pooler reports another process id than PostgreSQL. Its clients share connections, so our settings and prepared
-        # statements would reach them: a client could run our DELETE under the name of its own SELECT.
         self.last_used = time.monotonic()
+        # A pooler reports another process id than PostgreSQL. Its clients share connections, so our settings and prepared
+        # statements would reach them. Another client's SELECT could have the same name as our prepared DELETE.
         self.direct = self.execute("SELECT pg_backend_pid()").fetchone() == (self.info.backend_pid,)
         if self.direct:
             self.execute(SETTINGS)
@@ -75,4 +75,5 @@ class Connection(GeventConnection):
         """Raise psycopg.OperationalError if the connection is lost."""
         self.check_not_closed()
         if time.monotonic() > self.last_used + CHECK_AFTER_IDLE_SECONDS:
+            self.response_timeout = CHECK_SECONDS  # a firewall may have dropped the connection without a word to either side
             self.execute("")

@@ -6,7 +6,7 @@ from time import monotonic
 
 from psycopg_pool import TooManyRequests
 
-ALL, BLOCKING, SLOW = "all requests", "requests that may block", "slow users"
+ALL, BLOCKING, SLOW = "all requests", "requests that may block", "slow users"  # the log shows these names
 SLOW_USER_SECONDS = 60  # how long a user counts as slow after a statement ran into a time limit
 
 
@@ -70,10 +70,12 @@ class Limits:
                 self.used[group] -= 1
                 if not self.used[group]:
                     del self.used[group]
-            admitted = next((waiter for waiter in self.waiters if self._admit(waiter.groups)), None)
-            if admitted:
-                self.waiters.remove(admitted)
-                admitted.admitted.set()
+            for waiter in self.waiters.copy():
+                if self._is_full(ALL):
+                    break
+                if self._admit(waiter.groups):
+                    self.waiters.remove(waiter)
+                    waiter.admitted.set()
 
     def _admit(self, groups: Sequence[str]) -> bool:
         for group in groups:
@@ -87,7 +89,11 @@ class Limits:
         return self.used.get(group, 0) >= self.most.get(group, self.most_of_a_user)
 
     def remember_slow(self, user_id: str) -> None:
-        """Count the user as slow for a time, until `forget_slow`."""
+        """Count the user as slow, because a statement ran into a time limit."""
         now = monotonic()
         self.slow_users = {user: until for user, until in self.slow_users.items() if until > now}
         self.slow_users[user_id] = now + SLOW_USER_SECONDS
+
+    def forget_slow(self, user_id: str) -> None:
+        """Count the user as slow no longer, because a statement succeeded."""
+        self.slow_users.pop(user_id, None)

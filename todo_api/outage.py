@@ -53,12 +53,13 @@ class Outage:
 
     def _cause(self, error: psycopg.Error) -> tuple[psycopg.Error, bool]:
         """Return the error to log, and whether it means that no request can use the database."""
-        if isinstance(error, PoolTimeout):  # a free connection is never waited for here, so a new one was not ready
+        if isinstance(error, PoolTimeout):  # Limits admits no more requests than there are connections: connecting took too long
             return self.connect_error or PoolTimeout("a new connection was not ready in time"), True
         if isinstance(error, TooManyRequests | ResponseTimeout):
-            return error, self.began > 0
+            return error, self.began > 0  # too much load, or the outage that has already begun
         cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
-        return cause, cause.sqlstate is None or cause.sqlstate.startswith("57P")  # lost, or ended by a shutdown
+        # Without an SQLSTATE, the connection was lost. 57P: the server shuts down or starts.
+        return cause, cause.sqlstate is None or cause.sqlstate.startswith("57P")
 
     def _totals(self) -> dict[str, object]:
         seconds = round(monotonic() - self.began, 1)

@@ -15,7 +15,7 @@ from todo_api.limits import Limits
 
 POOL_TIMEOUT = 3  # seconds to wait for a free connection
 STUCK_SECONDS = 1  # a connection that is in use for longer counts as stuck
-SHORT_RESPONSE_TIMEOUT = 2  # seconds to wait for the server while a quarter of the connections are stuck
+SHORT_RESPONSE_TIMEOUT = 2  # seconds to wait for the server while at least a quarter of the connections are stuck
 
 
 class Pool(ConnectionPool[Connection]):
@@ -41,7 +41,7 @@ class Pool(ConnectionPool[Connection]):
         )
 
     def check_alive(self, conn: Connection) -> None:
-        """Raise if the connection is dead. Also replace all others, because one cause usually ends all connections."""
+        """Raise if the connection is dead. Then replace all others too, because one cause usually ends all connections."""
         try:
             conn.check_alive()
         except psycopg.OperationalError:
@@ -59,27 +59,32 @@ class Pool(ConnectionPool[Connection]):
         groups = self.limits.groups(user_id, may_block=may_block)
         self.limits.acquire(groups, POOL_TIMEOUT)
         try:
-            if self.closed:
-                self.open()
-            conn = self.getconn(max(1, give_up - monotonic()))
-            now = self.in_use[conn] = monotonic()
-            stuck = sum(now > since + STUCK_SECONDS for since in self.in_use.values())
-            conn.response_timeout = RESPONSE_TIMEOUT if 4 * stuck < self.max_size else SHORT_RESPONSE_TIMEOUT
+            conn = self._take(max(1, give_up - monotonic()))
             try:
                 yield conn
-                self.limits.slow_users.pop(user_id, None)
-            except (ResponseTimeout, LockNotAvailable, QueryCanceled):
-                self.limits.remember_slow(user_id)
-                raise
-            except ReadOnlySqlTransaction as error:
-                self.drain()  # this server has become a standby
-                raise psycopg.OperationalError("the server is read-only") from error
             finally:
                 del self.in_use[conn]
                 conn.last_used = monotonic()
                 self.putconn(conn)
+        except (ResponseTimeout, LockNotAvailable, QueryCanceled):
+            self.limits.remember_slow(user_id)
+            raise
+        except ReadOnlySqlTransaction as error:
+            self.drain()  # this server has become a standby
+            raise psycopg.OperationalError("the server is read-only") from error
+        else:
+            self.limits.forget_slow(user_id)
         finally:
             self.limits.release(groups)
+
+    def _take(self, timeout: float) -> Connection:
+        if self.closed:
+            self.open()
+        conn = self.getconn(timeout)
+        now = self.in_use[conn] = monotonic()
+        stuck = sum(now > since + STUCK_SECONDS for since in self.in_use.values())
+        conn.response_timeout = RESPONSE_TIMEOUT if stuck < self.max_size / 4 else SHORT_RESPONSE_TIMEOUT
+        return conn
 
     @property
     def waiting(self) -> int:

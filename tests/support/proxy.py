@@ -1,4 +1,4 @@
-"""A TCP proxy between the service and PostgreSQL that can cut a connection."""
+"""A TCP proxy between the service and PostgreSQL that can cut or silence a connection."""
 
 import contextlib
 import socket
@@ -11,7 +11,10 @@ READY_FOR_QUERY = b"Z\x00\x00\x00\x05I"  # ends each response of PostgreSQL outs
 
 
 class Proxy:
-    """Forwards one connection. While `cut` is set, it forwards a response without its end, and closes the connection."""
+    """Forwards one connection. While `cut` is set, it forwards a response without its end, and closes the connection.
+
+    While `silent` is set, it drops the responses, like a firewall that has forgotten the connection.
+    """
 
     def __init__(self, url: str) -> None:
         target = conninfo_to_dict(url)
@@ -21,7 +24,7 @@ class Proxy:
         self.url = make_conninfo(
             url, host="127.0.0.1", port=self.listener.getsockname()[1], sslmode="disable", gssencmode="disable"
         )
-        self.cut = threading.Event()
+        self.cut, self.silent = threading.Event(), threading.Event()
 
     def run(self) -> None:
         client, _ = self.listener.accept()
@@ -35,7 +38,8 @@ class Proxy:
                         client.sendall(data.removesuffix(READY_FOR_QUERY))
                         client.shutdown(socket.SHUT_RDWR)
                         return
-                    client.sendall(data)
+                    if not self.silent.is_set():
+                        client.sendall(data)
 
 
 def forward(source: socket.socket, target: socket.socket) -> None:
