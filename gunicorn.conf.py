@@ -15,7 +15,8 @@ bind = settings.bind
 workers = settings.workers
 # Each connection has a greenlet, not a thread. Hundreds of slow clients, or of requests that wait for a row, block no one.
 worker_class = worker.GracefulGeventWorker
-# The master imports the application once, and exits if that fails. gunicorn would restart a failing worker for ever.
+# The master imports the application once, and exits if that fails. Otherwise each worker would import it, and gunicorn would
+# replace failing workers for ever.
 preload_app = True
 
 keepalive = 75  # seconds; proxies keep an idle connection for 60

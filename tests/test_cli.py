@@ -70,6 +70,11 @@ def test_help_and_version_need_no_setting(arguments: list[str], expected: str) -
     assert expected in done.stdout
 
 
+def test_flask_alone_lists_the_commands_without_settings() -> None:
+    done = flask()
+    assert "migrate " in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("user", ["alice", "version"])
 def test_a_command_needs_its_settings(user: str) -> None:
     done = flask("token", "--user", user)

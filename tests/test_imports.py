@@ -19,10 +19,10 @@ ALLOWED = {
     "health": {"config", "db", "etags", "validation"},
     "master": {"__version__", "config", "connection", "migrations"},
     "metrics": {"config", "db", "errors", "pool"},
-    "migrations": {"connection", "statements"},
+    "migrations": {"connection", "outage", "statements"},
     "outage": {"app"},
     "pool": {"app", "config", "connection", "limits"},
-    "tasks": {"app", "auth", "db", "etags", "validation"},
+    "tasks": {"app", "auth", "db", "etags", "headers", "validation"},
     "tokens": {"config", "jwks"},
     "validation": {"config", "request_body"},
 }

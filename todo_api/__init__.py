@@ -21,6 +21,7 @@ def create_app(config: Config | None = None) -> Flask:
     Raises:
         SystemExit: a setting is missing or malformed; the message names each of them.
     """
+    # `flask --help` creates the application too, and must work without settings.
     config = config or Config.from_env(cli.PLACEHOLDERS if cli.needs_no_setting(sys.argv) else os.environ)
     app = TodoApp(__name__, static_folder=None)
     app.config["VERSION"] = __version__

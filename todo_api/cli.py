@@ -1,5 +1,7 @@
 """The commands `flask migrate`, `flask token` and `flask version`."""
 
+from pathlib import Path
+
 import click
 from flask import Flask
 
@@ -11,8 +13,8 @@ PLACEHOLDERS = {"BETTER_AUTH_SECRET": "?" * 32, "NEON_DATABASE_URL": "postgresql
 
 
 def needs_no_setting(arguments: list[str]) -> bool:
-    """Whether this command line asks only for help or for the version."""
-    return arguments[-1] == "--help" or arguments[1:] == ["version"]
+    """Return whether this command line asks only for help or for the version."""
+    return arguments[-1] == "--help" or arguments[1:] == ["version"] or (Path(arguments[0]).name == "flask" and not arguments[1:])
 
 
 def init_app(app: Flask, config: Config) -> None:

@@ -23,13 +23,14 @@ def _secret(value: str) -> str:
 
 def _split(url: str) -> SplitResult | None:
     """Split an http:// or https:// URL. None if it is malformed or contains a user name, a password or a space."""
+    if not re.fullmatch("[!-~]+", url):  # urlsplit would drop tabs and line breaks
+        return None
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and parts.port != 0 and "@" not in parts.netloc
     except ValueError:
         return None
-    valid = valid and re.fullmatch(r"[\w:-]+(\.[\w:-]+)*\.?", parts.hostname or "", re.ASCII) is not None
-    return parts if valid and re.fullmatch("[!-~]+", url) else None  # urlsplit drops white space instead of refusing it
+    return parts if valid and re.fullmatch(r"[\w:-]+(\.[\w:-]+)*\.?", parts.hostname or "", re.ASCII) else None
 
 
 def _origins(value: str) -> tuple[str, ...]:
@@ -65,7 +66,7 @@ def _number(value: str) -> int:
 
 
 def setting(variable: str, parse: Callable[[str], Any], default: Any = MISSING, *, secret: bool = False) -> Any:
-    """A field that is read from the variable. It is required if it has no default, and left out of repr() if it is secret."""
+    """A field that is read from the variable, and required without a default. repr() and the log leave a secret out."""
     return field(default=default, repr=not secret, metadata={"variable": variable, "parse": parse})
 
 
@@ -74,7 +75,7 @@ class Config:
     """All settings. `.env.example` explains each variable."""
 
     secret: str = setting("BETTER_AUTH_SECRET", _secret, secret=True)  # of HS256 tokens
-    previous_secret: str = setting("BETTER_AUTH_SECRET_PREVIOUS", _secret, "", secret=True)  # accepted too, if not empty
+    previous_secret: str = setting("BETTER_AUTH_SECRET_PREVIOUS", _secret, "", secret=True)  # of tokens from before a change
     database_url: str = setting("NEON_DATABASE_URL", database_url.normalise, secret=True)  # in libpq's form
     origins: tuple[str, ...] = setting("BETTER_AUTH_URL", _origins)  # allowed by CORS; the first is the Better Auth server
     jwks_url: str = setting("BETTER_AUTH_JWKS_URL", _url, "")  # default: the first origin + /api/auth/jwks
@@ -110,8 +111,10 @@ class Config:
                     values[each.name] = parse(value if parse is _secret else value.strip())
                 elif each.default is MISSING:
                     problems.append(f"{variable} is not set")
-            except ValueError as error:  # the text of a UnicodeError would show a part of the value
-                problems.append(f"{variable} {'is not valid UTF-8' if isinstance(error, UnicodeError) else error}")
+            except UnicodeError:  # its text would show a part of the value
+                problems.append(f"{variable} is not valid UTF-8")
+            except ValueError as error:
+                problems.append(f"{variable} {error}")
         if problems:
             raise SystemExit(f"todo_api cannot start: {'; '.join(problems)}")
         origin = values["origins"][0]

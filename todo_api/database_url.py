@@ -14,24 +14,26 @@ def normalise(url: str) -> str:
     """Return the URL in libpq's form, with a limit for connecting.
 
     `postgres://` and SQLAlchemy's `postgresql+driver://` become `postgresql://`, and asyncpg's `ssl=` becomes `sslmode=`.
-    Parameters that libpq does not know (`pgbouncer=true`, `schema=…`) are dropped. The rest stays the same, byte for byte:
+    Parameters that libpq does not know (`pgbouncer=true`, `schema=…`) are dropped. The rest is copied as it is, because
     Python's URL functions would turn a `+` into a space, libpq does not.
 
     Raises:
-        ValueError: the URL is not usable. The caller puts the variable's name before the message. It holds no part of the URL.
+        ValueError: the URL is not usable. The message holds no part of the URL; the caller puts the variable's name before it.
     """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower().partition("+")[0] not in ("postgresql", "postgres"):
         raise ValueError("must be a URL that begins with postgresql://")
-    # libpq ends the user and password at the first @, if that comes before the first slash.
-    credentials = re.match(r"[^/@]*@", rest)
-    start = credentials.end() if credentials else 0
-    location, _, query = rest[start:].partition("?")
-    parameters = [pair.partition("=")[::2] for pair in query.split("&")]
-    renamed = [("sslmode", ASYNCPG_SSL.get(value, value)) if name == "ssl" else (name, value) for name, value in parameters]
-    known = "&".join(f"{name}={value}" for name, value in renamed if _is_known(name))
+    # libpq ends the user and password at the first @ before the first slash. So a password may contain a question mark.
+    credentials, location, query = re.findall(r"\A([^/@]*@|)([^?]*)\??(.*)", rest, re.DOTALL)[0]
+    known = []
+    for parameter in query.split("&"):
+        name, _, value = parameter.partition("=")
+        if name == "ssl":
+            name, value = "sslmode", ASYNCPG_SSL.get(value, value)
+        if _is_known(name):
+            known.append(f"{name}={value}")
     try:
-        options = conninfo_to_dict(f"postgresql://{rest[:start]}{location}?{known}")
+        options = conninfo_to_dict(f"postgresql://{credentials}{location}?{'&'.join(known)}")
     except ProgrammingError:  # its text quotes the URL with the password
         raise ValueError("is not a valid PostgreSQL URL; special characters of the password must be percent-encoded") from None
     host, port = str(options.get("host", "")), str(options.get("port", ""))
@@ -40,8 +42,8 @@ def normalise(url: str) -> str:
     if options.get("sslmode", "prefer") not in SSLMODES:
         raise ValueError(f"has an unknown sslmode, expected one of {', '.join(sorted(SSLMODES))}")
     if "connect_timeout" not in options:
-        known += f"&connect_timeout={NEON_CONNECT_TIMEOUT if host.endswith('.neon.tech') else CONNECT_TIMEOUT}"
-    return f"postgresql://{rest[:start]}{location}?{known.lstrip('&')}"
+        known.append(f"connect_timeout={NEON_CONNECT_TIMEOUT if host.endswith('.neon.tech') else CONNECT_TIMEOUT}")
+    return f"postgresql://{credentials}{location}?{'&'.join(known)}"
 
 
 def _is_known(parameter: str) -> bool:

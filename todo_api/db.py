@@ -14,12 +14,12 @@ from todo_api.statements import SQL, statement
 
 
 def init_app(app: Flask, config: Config) -> None:
-    # libpq sends PGTZ as a start-up parameter, which a pooler keeps for each client. A SET would affect other clients too.
+    # libpq sends PGTZ as a start-up parameter, which PgBouncer keeps for each client. A SET would affect other clients too.
     os.environ["PGTZ"] = "UTC"
     # connect_timeout does not cover name resolution: the C library may wait far longer by default.
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
     app.extensions["pool"] = pool = Pool(config)
-    atexit.register(pool.close)  # workers inherit this exit handler
+    atexit.register(pool.close)  # also runs in each worker, which inherits it
     app.extensions["statements"] = {path.stem: statement(path) for path in SQL.glob("*.sql")}
 
 

@@ -28,7 +28,7 @@ def etag(version: object) -> str:
 
 
 def if_match() -> str:
-    """The versions that the client expects, separated by commas, or "*" for any.
+    """Return the versions that the client expects, separated by commas, or "*" for any.
 
     Besides an ETag, the header may hold the `updated_at` of a task as a tag. Weak tags match nothing.
     """
@@ -38,7 +38,7 @@ def if_match() -> str:
 
 
 def if_none_match() -> str:
-    """The versions that the client has, separated by commas, or "*" for any. Weak tags count too."""
+    """Return the versions that the client has, separated by commas, or "*" for any. Weak tags count too."""
     if "If-None-Match" not in request.headers:
         return ""
     return "*" if request.if_none_match.star_tag else _versions(request.if_none_match.as_set(include_weak=True))

@@ -18,14 +18,14 @@ EXPOSED = "ETag, Idempotency-Replayed, Link, Location, Retry-After, X-Request-Id
 MAX_LOGGED_ORIGINS = 100
 
 
-def _no_content() -> Response:
+def no_content() -> Response:
     response = Response(status=204)
     del response.headers["Content-Type"]
     return response
 
 
 def init_app(app: Flask, config: Config) -> None:
-    # flask-cors takes an origin with brackets for a regular expression, and matches only its beginning.
+    # flask-cors takes an origin with brackets (IPv6) for a regular expression, and matches only the beginning of an origin.
     origins = [re.compile(re.escape(origin) + r"\Z") if "[" in origin else origin for origin in config.origins]
     preflight = cross_origin(
         origins=[*origins, LOCALHOST] if config.allow_localhost else origins,
@@ -36,7 +36,7 @@ def init_app(app: Flask, config: Config) -> None:
         always_send=False,
         vary_header=False,  # `complete` adds it
         automatic_options=False,
-    )(_no_content)
+    )(no_content)
     rejected: set[str] = set()
 
     def is_allowed(origin: str) -> bool:
@@ -48,7 +48,7 @@ def init_app(app: Flask, config: Config) -> None:
 
     @app.before_request
     def begin() -> Response | None:
-        """Set the request id, and answer preflights. An unknown path gets an answer too, so that a page can read the 404."""
+        """Set the request id, and answer preflights, also for unknown paths, so that a page can read the 404 of the request."""
         sent_id = request.headers.get("X-Request-Id", "")
         g.request_id = sent_id if REQUEST_ID.fullmatch(sent_id) else f"{random.getrandbits(128):032x}"
         is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
@@ -62,7 +62,7 @@ def init_app(app: Flask, config: Config) -> None:
         if not any(name == "Cache-Control" for name, _ in headers):
             headers.add("Cache-Control", "no-store")
         origin = request.headers.get("Origin")
-        if origin and is_allowed(origin) and request.method != "OPTIONS":  # flask-cors has added those of a preflight
+        if origin and is_allowed(origin) and request.method != "OPTIONS":  # flask-cors adds the headers of a preflight
             headers.add("Access-Control-Allow-Origin", origin)
             headers.add("Access-Control-Allow-Credentials", "true")
             headers.add("Access-Control-Expose-Headers", EXPOSED)

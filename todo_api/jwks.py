@@ -15,8 +15,7 @@ import jwt
 
 log = logging.getLogger(__name__)
 
-# Limit for a whole fetch, and so for a request that waits for it. Without gevent, it limits each socket operation.
-FETCH_SECONDS = 3
+FETCH_SECONDS = 3  # limit for a whole fetch with gevent, and for each socket operation without it
 RETRY_INTERVAL = 15  # seconds from the start of a fetch to the start of the next
 STALE_SECONDS = 300  # after this time the next use of a key starts a fetch
 MAX_BYTES = 1_000_000
@@ -31,9 +30,9 @@ KEY_TYPES = {  # `kty` and `crv` of the keys for each `alg`
 
 
 class KeyStore:
-    """Finds keys. A known key is used without waiting, also while the auth server is down, unlike with PyJWT's PyJWKClient.
+    """Finds keys. It returns a known key at once, even while the auth server is down. PyJWT's PyJWKClient would wait.
 
-    All processes that fork after `__init__` share the last fetched keys. The next successful fetch drops a withdrawn key.
+    All processes that fork after `__init__` share the keys that one of them has fetched last. A withdrawn key is used until then.
     """
 
     def __init__(self, url: str) -> None:
@@ -77,23 +76,23 @@ class KeyStore:
         self.shared[: len(record) + 1] = record + b"\0"
 
     def _fetch(self) -> None:
-        """Fetch the keys. If a fetch is running, wait for it instead; if one began a short time ago, do nothing."""
+        """Fetch the keys, unless a fetch began less than RETRY_INTERVAL ago. While one is running, others wait for it."""
         with self.fetch_lock:
             if time.monotonic() < self.next_fetch:
                 return
             self.next_fetch = time.monotonic() + RETRY_INTERVAL
-            response = "none"
+            received = "none"
             try:
                 with gevent.Timeout(FETCH_SECONDS):  # a socket's own timeout starts again with each byte
                     status, content_type, text = download(self.url)
-                response = f"status {status}, {content_type}, {len(text)} bytes"
+                received = f"status {status}, {content_type}, {len(text)} bytes"
                 if status == 404 and self.fetched == NEVER:
                     self._share([])  # the server has answered that it publishes no keys
                 if status != 200 or len(text) > MAX_BYTES or not isinstance(jwks := json.loads(text)["keys"], list):
                     raise ValueError
                 self._share(jwks)
             except (Exception, gevent.Timeout) as error:
-                fields = {"url": self.url.partition("?")[0], "error": type(error).__name__, "response": response}
+                fields = {"url": self.url.partition("?")[0], "error": type(error).__name__, "response": received}
                 log.warning("keys not fetched", extra=fields)
 
 

@@ -10,7 +10,7 @@ from logging.config import dictConfig
 from typing import Any
 
 from flask import g, has_request_context, request
-from gunicorn.config import Config as Settings
+from gunicorn.config import Config as GunicornConfig
 from gunicorn.glogging import Logger
 
 STANDARD = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName"}
@@ -40,7 +40,7 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         message = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in record.getMessage())
-        items = [(key, value) for key, value in _fields(record).items() if not isinstance(value, dict)]  # too long for a line
+        items = [(key, value) for key, value in _fields(record).items() if not isinstance(value, dict)]  # a dict is too long
         fields = " ".join(f"{key}={value if PLAIN.fullmatch(str(value)) else json.dumps(str(value))}" for key, value in items)
         time = f"{datetime.datetime.fromtimestamp(record.created):%H:%M:%S}"
         if os.environ.get("NO_COLOR"):  # https://no-color.org
@@ -51,7 +51,7 @@ class ConsoleFormatter(logging.Formatter):
 class ServerLogger(Logger):
     """gunicorn's logger. All records have one format: gunicorn's, the application's and the libraries'."""
 
-    def setup(self, cfg: Settings) -> None:
+    def setup(self, cfg: GunicornConfig) -> None:
         super().setup(cfg)
         settings: dict[str, Any] = {
             "version": 1,

@@ -30,13 +30,14 @@ from todo_api.connection import Connection
 log = logging.getLogger(__name__)
 
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the variable by which prometheus_client finds its folder
-accepted: list[tuple[Config, list[str]]] = []  # what each start and reload has read; the application keeps the first
+accepted: list[tuple[Config, list[str]]] = []  # the results of read_settings at the start and at each reload
 
 
 def read_settings(env_file: Path) -> tuple[Config, list[str]]:
     """Return the settings, and the variables `NAME=value` that gunicorn adds to the environment: those of `.env`.
 
-    If a reload finds a problem, log it and return the previous ones.
+    A reload changes only the address, the number of workers and the log level, because the application keeps its Config. If it
+    finds a problem, it logs it and returns the previous settings.
 
     Raises:
         SystemExit: at the start; one line with every problem, none with a value.
@@ -77,17 +78,19 @@ def _temporary_folder() -> str:
 
 
 def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
-    """Migrate before the import of the application. The hook is nworkers_changed: gunicorn logs before it calls on_starting.
+    """Migrate at the start. The hook is nworkers_changed, because gunicorn imports the application before it calls on_starting.
 
     Raises:
         SystemExit: the database cannot be used; one line says why.
     """
     if workers_before is not None:
         return
-    # Process 1 of a container ignores signals without a handler, and gunicorn sets its own later.
+    # Process 1 of a container ignores a signal without a handler, and gunicorn sets its handlers after this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     config = accepted[0][0]
-    _log_start(config, migrations.migrate(config.database_url))
+    applied = migrations.migrate(config.database_url)
+    with contextlib.suppress(psycopg.Error):  # the first request would report that the database is lost
+        _log_start(config, applied)
 
 
 def _log_start(config: Config, applied: list[str]) -> None:

@@ -45,7 +45,7 @@ def init_app(app: Flask, config: Config) -> None:
 
 
 def log_request(response: Response) -> None:
-    """Log the route, never the path, which holds ids and anything that a client sends."""
+    """Log a request with its route. The path of a successful request would hold the ids of its user and task."""
     seconds, database = time.perf_counter() - g.started, g.get("database_seconds", 0)
     fields = {"user": g.get("user_id"), "route": request.url_rule and request.url_rule.rule, "status": response.status_code}
     times = {"milliseconds": round(seconds * 1000, 3), "database_milliseconds": round(database * 1000, 3)}
@@ -53,7 +53,7 @@ def log_request(response: Response) -> None:
 
 
 def count_requests(app: Flask) -> Callable[[Response], None]:
-    """Serve `/metrics`, the sums over all processes that share PROMETHEUS_MULTIPROC_DIR. Return what counts a response."""
+    """Serve `/metrics` with sums over all processes that share PROMETHEUS_MULTIPROC_DIR. Return what counts one response."""
     # prometheus_client reads that variable when it is imported.
     import prometheus_client as client  # noqa: PLC0415
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
@@ -71,7 +71,7 @@ def count_requests(app: Flask) -> Callable[[Response], None]:
     in_use = gauge("todo_api_pool_in_use", "Database connections in use")
     size = gauge("todo_api_pool_size", "Database connections that the workers may open")
     pool: Pool = app.extensions["pool"]
-    sampled: set[int] = set()  # ids of processes
+    sampled: set[int] = set()  # ids of the processes that run sample_pool
 
     def sample_pool() -> None:
         """Update the gauges every second, also while all requests are stuck."""
@@ -118,7 +118,7 @@ class ScrapeCollector:
 
         yield InfoMetricFamily("todo_api", "Version of the service", {"version": current_app.config["VERSION"]})
         pool: Pool = current_app.extensions["pool"]
-        if len(pool.in_use) < pool.max_size:  # else the scrape would wait
+        if len(pool.in_use) < pool.max_size:  # otherwise the scrape would wait, so it reports the last known state
             try:
                 db.execute("ready")
             except psycopg.Error as error:

@@ -8,6 +8,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from todo_api.connection import Connection
+from todo_api.outage import message
 from todo_api.statements import SQL
 
 LOCK = 0x746F646F  # the key of the advisory lock: "todo" in ASCII
@@ -16,15 +17,16 @@ RETRY_INTERVAL = 2  # seconds between two attempts, in which waiting requests ru
 SELECT_APPLIED = "SELECT version FROM schema_migrations"
 CREATE_MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS schema_migrations (
     version text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"""
-# A migration waits 1 s for a lock, because requests queue behind it and fail after 5 s. Its transaction may stay idle for as long
-# as a "-- No transaction" file runs on another connection. PostgreSQL before 17 has no transaction_timeout, and a SET of it would
-# fail: pg_settings lists only the settings that exist.
+# lock_timeout: requests queue behind a migration that waits for a lock, and fail after 5 s. The others: a migration may take
+# long, and its transaction is idle while a "-- No transaction" file runs on another connection. pg_settings lists only the
+# settings that exist: transaction_timeout is new in PostgreSQL 17.
 SET_TIMEOUTS = """SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN '1s' ELSE '0' END, true) FROM pg_settings
-WHERE name IN ('lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
-STATEMENT = rb"""(?sx)                                    # up to the next `;` outside of
-    (?: --[^\n]* | /\*.*?\*/                              # comments,
-      | \b[eE]'(?:\\.|''|[^'\\])*' | '[^']*' | "[^"]*"    # strings, quoted names and
-      | (?<![\w$]) (\$(?:[a-zA-Z_]\w*)?\$) .*? \1         # dollar quotes
+WHERE name IN ('lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
+# A statement ends at a `;`, but not at one in a comment, a string or a quoted name.
+STATEMENT = rb"""(?sx)
+    (?: --[^\n]* | /\*.*?\*/                              # comments
+      | \b[eE]'(?:\\.|''|[^'\\])*' | '[^']*' | "[^"]*"    # strings and quoted names
+      | (?<![\w$]) (\$(?:[a-zA-Z_]\w*)?\$) .*? \1         # dollar-quoted strings
       | [^;] )+"""
 
 
@@ -39,12 +41,12 @@ def migrate(database_url: str) -> list[str]:
     files = {path.stem: path.read_bytes() for path in (SQL / "migrations").glob("*.sql")}
     version, applied = "", []
     try:
-        # The first check has a time limit, because a pooler without a server never responds. A migration may take longer.
+        # This connection has a time limit, because a pooler without a server never responds.
         with Connection.connect(database_url) as conn:
             if (encoding := conn.info.parameter_status("server_encoding")) not in ("UTF8", None):
                 raise psycopg.NotSupportedError(f"its encoding is {encoding}, but the service needs UTF8")
             exists = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone() == (True,)
-            if exists and files.keys() <= {version for (version,) in conn.execute(SELECT_APPLIED)}:
+            if exists and files.keys() <= {name for (name,) in conn.execute(SELECT_APPLIED)}:
                 return []
         with psycopg.connect(database_url, prepare_threshold=None) as conn:
             for version in sorted(files):
@@ -55,7 +57,7 @@ def migrate(database_url: str) -> list[str]:
         options = conninfo_to_dict(database_url)
         place = f"{options.get('host') or 'the local socket'}, port {options.get('port') or 5432}"
         task = f"apply migration {version} to" if version else "use"
-        raise SystemExit(f"todo_api cannot {task} NEON_DATABASE_URL ({place}): {' '.join(str(error).split())}") from None
+        raise SystemExit(f"todo_api cannot {task} NEON_DATABASE_URL ({place}): {message(error)}") from None
 
 
 def _apply(version: str, file: bytes, conn: psycopg.Connection, url: str) -> bool:

@@ -35,7 +35,7 @@ class Outage:
     def record_failure(self, error: psycopg.Error) -> None:
         """Count a failed request towards the outage, or log it by itself if other requests can still use the database."""
         cause, is_outage = self._cause(error)
-        fields = {"error": type(cause).__name__, "sqlstate": cause.sqlstate, "cause": _message(cause)}
+        fields = {"error": type(cause).__name__, "sqlstate": cause.sqlstate, "cause": message(cause)}
         now = monotonic()
         self.failed_requests += is_outage
         if not is_outage:
@@ -66,6 +66,6 @@ class Outage:
         return {**self.server, "pid": os.getpid(), "failed_requests": self.failed_requests, "seconds": seconds}
 
 
-def _message(error: psycopg.Error) -> str:
-    """The message of the server or of libpq. It holds no password. DETAIL is left out because it may quote a row."""
+def message(error: psycopg.Error) -> str:
+    """Return the message of the server or of libpq in one line. DETAIL is left out, because it may quote a row."""
     return " ".join((error.diag.message_primary or str(error)).split())

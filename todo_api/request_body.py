@@ -20,8 +20,8 @@ def read() -> bytes:
     if not length and not chunked:
         return b""
     try:
-        # `request.stream` would cost three times as much. Read up to twice the limit of a chunked body: if part of it stays
-        # unread when the connection closes, the client may get no response.
+        # `request.stream` would cost three times as much. A chunked body is read up to twice the limit: if a part of it stays
+        # unread, closing the connection resets it, and the client may not get the response.
         raw = request.input_stream.read(length or 2 * MAX_BYTES)
     except Exception:  # WSGI does not define what a broken body raises; gunicorn raises exceptions of its own
         abort(400, "Body is incomplete")
@@ -42,8 +42,9 @@ def parse(raw: bytes) -> Any:
         abort(400, "Body must not begin with a byte order mark (BOM)")
     try:
         value = DECODER.decode(raw.decode())
-        # Replace lone surrogates by U+0000. The validator cannot read surrogates, and the schemas reject U+0000.
-        return json.loads(SURROGATE.sub(r"\\u0000", ENCODER.encode(value))) if b"\\ud" in raw.lower() else value
+        if b"\\ud" in raw.lower():  # The validator cannot read lone surrogates. The schemas reject U+0000 in their place.
+            value = json.loads(SURROGATE.sub(r"\\u0000", ENCODER.encode(value)))
+        return value
     except UnicodeDecodeError:
         abort(400, "Body must be UTF-8")
     except ValueError:
@@ -53,7 +54,7 @@ def parse(raw: bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """RFC 7493, section 2.3: names must be unique. Choosing one of the values would be a guess."""
+    """Abort if a name occurs twice (RFC 7493, section 2.3): choosing one of the values would be a guess."""
     if len(fields := dict(pairs)) < len(pairs):
         abort(400, "Body has the same name twice")
     return fields

@@ -5,22 +5,25 @@ import uuid
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from flask import Blueprint, Response, abort, after_this_request, request
+from flask import Blueprint, Response, abort, jsonify, request
 from werkzeug.routing import BaseConverter
 
 from todo_api import db
 from todo_api.app import ApiResponse
 from todo_api.auth import login_required
 from todo_api.etags import cacheable, etag, if_match, if_none_match
+from todo_api.headers import no_content
 from todo_api.validation import body, parameters
 
-LISTS_BY_ID = {"asc": "list_tasks", "desc": "list_tasks_newest_first"}
+LIST_BY_ORDER = {"asc": "list_tasks", "desc": "list_tasks_newest_first"}  # for lists sorted by time of creation, that is, by id
+
+Row = tuple[Any, ...]
 
 bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks")
 
 
 class TaskId(BaseConverter):
-    """Converts a task id in a path. An invalid id becomes "0", and no task has the id 0."""
+    """Converts a task id in a path. An invalid id becomes "0", which no task has: a 404, but after the check of the token."""
 
     def to_python(self, value: str) -> str:
         return value if re.fullmatch("[1-9][0-9]{0,15}", value) else "0"
@@ -52,10 +55,10 @@ def create_task() -> Response:
 @login_required
 def list_tasks() -> Response:
     values = parameters("list_tasks") | {"if_none_match": if_none_match()}
-    name = LISTS_BY_ID[values["order"]] if values["sort"] == "created_at" else "list_tasks_sorted"
+    name = LIST_BY_ORDER[values["order"]] if values["sort"] == "created_at" else "list_tasks_sorted"
     # may_block is explicit, because mypy cannot know that `values` does not contain it.
     tasks, version, last_id = db.execute(name, may_block=False, **values) or abort(500)
-    response = task_response((tasks or "", version))  # no tasks: the client has this version, `cacheable` makes it a 304
+    response = task_response((tasks or "", version))  # null: the client has this version, and `cacheable` makes it a 304
     if last_id:
         response.headers["Link"] = f'<{next_page(values, last_id)}>; rel="next"'
     return cacheable(response)
@@ -70,37 +73,42 @@ def get_task(task_id: str) -> Response:
 @bp.put("/<task_id:task_id>")
 @login_required
 def update_task(task_id: str) -> Response:
-    return change_task("update_task", task_id=task_id, body=body("update_task"), flip="false")
+    return change_task(task_id=task_id, body=body("update_task"), flip="false")
 
 
 @bp.patch("/<task_id:task_id>/complete")
 @login_required
 def toggle_task(task_id: str) -> Response:
-    return change_task("update_task", task_id=task_id, body=body("toggle_task"), flip="true")
+    return change_task(task_id=task_id, body=body("toggle_task"), flip="true")
 
 
 @bp.delete("/<task_id:task_id>")
 @login_required
 def delete_task(task_id: str) -> Response:
-    change_task("delete_task", task_id=task_id)  # aborts unless the task was deleted
-    response = ApiResponse(status=204)
-    del response.headers["Content-Type"]
-    return response
+    found(db.execute("delete_task", may_block=True, if_match=if_match(), task_id=task_id))
+    return no_content()
 
 
-def change_task(statement: str, **values: str) -> Response:
-    """Run a statement that changes a task if the version in If-Match is current."""
-    return task_response(db.execute(statement, may_block=True, if_match=if_match(), **values))
+def change_task(**values: str) -> Response:
+    return task_response(db.execute("update_task", may_block=True, if_match=if_match(), **values))
 
 
-def task_response(row: tuple[Any, ...] | None, status: int = 200) -> Response:
-    """Make a response from a row (JSON, version). Abort with 404 if there is no row, and with 412 if the JSON is null."""
+def task_response(row: Row | None, status: int = 200) -> Response:
+    """Make a response from a row (JSON, version). Abort as `found` does."""
+    json, version = found(row)
+    return ApiResponse(json, status, {"ETag": etag(version)}, content_type="application/json")
+
+
+def found(row: Row | None) -> Row:
+    """Return the row (JSON, version). Abort with 404 without a row, and with 412 if If-Match did not match: the JSON is null."""
     json, version = row or abort(404, "Task not found")
-    headers = {"ETag": etag(version)} if version else {}
     if json is None:
-        after_this_request(lambda response: response.headers.update(headers) or response)
-        abort(412, "Task has changed since")
-    return ApiResponse(json, status, headers, content_type="application/json")
+        response = jsonify(detail="Task has changed since")
+        response.status_code = 412
+        if version:
+            response.headers["ETag"] = etag(version)
+        abort(response)
+    return json, version
 
 
 def next_page(values: dict[str, str], last_id: int) -> str:
@@ -111,5 +119,5 @@ def next_page(values: dict[str, str], last_id: int) -> str:
 
 
 def collection_path() -> str:
-    """Return the path of this request, which must be that of the list: percent-encoded, without a trailing slash."""
+    """Return the path of this request, percent-encoded and without a trailing slash. It must be the path of the list."""
     return quote(request.root_path + request.path.rstrip("/"), safe="/@:!$&'()*+,;=")

@@ -12,7 +12,9 @@ from todo_api.config import Config
 from todo_api.jwks import KEY_TYPES, KeyStore
 
 LEEWAY_SECONDS = 5  # for `nbf` and `iat`, because the issuer's clock may be ahead; `exp` has no leeway
-CACHE_SECONDS, CACHE_SIZE = 60, 10_000  # a token stays valid for up to CACHE_SECONDS after its key has been dropped
+CACHE_SECONDS, CACHE_SIZE = 60, 10_000
+OPTIONS = Options(verify_sub=False, verify_jti=False, enforce_minimum_key_length=True)
+decode = functools.partial(jwt.decode, leeway=LEEWAY_SECONDS)
 UNSTORABLE = frozenset(map(chr, (0, *range(0xD800, 0xE000))))  # PostgreSQL cannot store these characters
 
 
@@ -23,7 +25,10 @@ def make_token(user_id: str, secret: str, minutes: float) -> str:
 
 
 class Verifier:
-    """Verifies tokens: HS256 only with the shared secrets, asymmetric algorithms only with published keys of their own type."""
+    """Verifies tokens. The algorithm decides the key: HS256 uses the shared secrets, any other a published key of its own type.
+
+    Verified tokens are cached. So a token stays valid for up to CACHE_SECONDS after its key has been withdrawn.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -35,7 +40,7 @@ class Verifier:
 
         Raises:
             jwt.ExpiredSignatureError: the token has expired.
-            jwt.MissingRequiredClaimError: with the claim `sub`, the token names no user.
+            jwt.MissingRequiredClaimError: neither `sub` nor `user_id` names a user; the error's `claim` is then `sub`.
             jwt.PyJWKClientConnectionError: the auth server has never answered.
             jwt.PyJWTError, ValueError: the token is otherwise invalid.
         """
@@ -53,20 +58,23 @@ class Verifier:
         header = jwt.get_unverified_header(token)
         if not {"jku", "jwk", "x5u"}.isdisjoint(header):
             raise jwt.InvalidTokenError("names its own key")
-        options: Options = {"verify_sub": False, "verify_jti": False, "enforce_minimum_key_length": True}
-        decode = functools.partial(jwt.decode, token, leeway=LEEWAY_SECONDS)
         if (alg := str(header.get("alg"))) in KEY_TYPES:
-            key = self.keys.find(header.get("kid", ""), alg)
-            claims = decode(key, [alg], {**options, "require": ["exp"]}, issuer=self.config.issuer, audience=self.config.audience)
+            key, options = self.keys.find(header.get("kid", ""), alg), OPTIONS | Options(require=["exp"])
+            claims = decode(token, key, [alg], options, issuer=self.config.issuer, audience=self.config.audience)
         else:
-            options["verify_aud"] = False
-            try:
-                claims = decode(self.config.secret, ["HS256"], options)
-            except jwt.InvalidSignatureError:
-                claims = decode(self.config.previous_secret or self.config.secret, ["HS256"], options)
+            claims = self._claims_of_hs256(token)
         if "exp" in claims and int(claims["exp"]) <= time.time():
             raise jwt.ExpiredSignatureError
         return claims
+
+    def _claims_of_hs256(self, token: str) -> dict[str, Any]:
+        options = OPTIONS | Options(verify_aud=False)
+        try:
+            return decode(token, self.config.secret, ["HS256"], options)
+        except jwt.InvalidSignatureError:
+            if not self.config.previous_secret:
+                raise
+            return decode(token, self.config.previous_secret, ["HS256"], options)
 
 
 def _user(claims: dict[str, Any]) -> str:

@@ -37,16 +37,19 @@ class RequestSchema:
             return
         problems: dict[str, dict[str, Any]] = {}
         for error in self.validator.iter_errors(values):
-            schema = reduce(getitem, error.schema_path[:-1], self.schema)
-            path = error.instance_path + ([error.kind.property] if isinstance(error.kind, ValidationErrorKind.Required) else [])
-            name = str(path[0]) if path else ""
-            loc = [self.locations.get(name, "body"), *path]
-            problems.setdefault(name, {"loc": loc, "msg": message(error.kind.name, schema), "type": error.kind.name})
-        abort(422, [problems[name] for name in ("", *self.fields) if name in problems])
+            path = list(error.instance_path)
+            if isinstance(error.kind, ValidationErrorKind.Required):
+                path.append(error.kind.property)
+            field = str(path[0]) if path else ""  # "": the whole body
+            if field not in problems:
+                schema = reduce(getitem, error.schema_path[:-1], self.schema)
+                loc = [self.locations.get(field, "body"), *path]
+                problems[field] = {"loc": loc, "msg": message(error.kind.name, schema), "type": error.kind.name}
+        abort(422, [problems[field] for field in ("", *self.fields) if field in problems])
 
 
 def message(keyword: str, schema: dict[str, Any]) -> str:
-    """Return a message for end users. `x-<keyword>` in the schema replaces the message of `<keyword>`."""
+    """Return a message for end users. A schema may have its own: `x-pattern` is the message for `pattern`."""
     text = "is not valid"
     match keyword, schema:
         case "required", _:
@@ -57,7 +60,8 @@ def message(keyword: str, schema: dict[str, Any]) -> str:
             text = f"must be at most {limit} characters"
         case "enum", {"enum": options}:
             text = f"must be one of {', '.join(str(option) for option in options if option is not None)}"
-        case "type" | "minimum" | "maximum", {"type": [name, *_] | name}:
+        case "type" | "minimum" | "maximum", {"type": kind}:
+            name = kind[0] if isinstance(kind, list) else kind
             limits = [f" {word} {schema[limit]}" for word, limit in (("from", "minimum"), ("to", "maximum")) if limit in schema]
             text = f"must be {TYPES.get(name, f'a {name}')}{''.join(limits)}"
     return str(schema.get(f"x-{keyword}", text))
@@ -66,7 +70,8 @@ def message(keyword: str, schema: dict[str, Any]) -> str:
 def init_app(app: Flask, _: Config) -> None:
     document = json.loads(DOCUMENT.read_bytes())
     app.extensions["bodies"], app.extensions["parameters"] = {}, {}
-    for operation in (operation for path in _resolve(document, document)["paths"].values() for operation in path.values()):
+    paths = _resolve(document, document)["paths"]
+    for operation in [operation for path in paths.values() for operation in path.values()]:
         name = operation["operationId"]
         if body := operation.get("requestBody"):
             schema = body["content"]["application/json"]["schema"]
@@ -81,7 +86,7 @@ def init_app(app: Flask, _: Config) -> None:
 
 
 def _resolve(node: Any, document: Any) -> Any:
-    """Replace each `$ref` by its target, in the document's order: jsonschema_rs.dereference sorts the fields."""
+    """Replace each `$ref` by its target. Not with jsonschema_rs.dereference, which sorts the fields."""
     if isinstance(node, list):
         return [_resolve(item, document) for item in node]
     if isinstance(node, dict) and "$ref" in node:

@@ -26,7 +26,7 @@ class BufferedSocket:
 
 
 def read_settings_once(cfg: Config) -> None:
-    """Turn gunicorn's settings into plain attributes. gunicorn calls two functions to read one, 23 times a request."""
+    """Turn gunicorn's settings into plain attributes. A request reads 23 of them, and gunicorn calls two functions for each."""
 
     def refuse(name: str, _: object) -> None:
         raise RuntimeError(f"gunicorn's setting {name} cannot change once a worker has started")
@@ -39,8 +39,8 @@ class GracefulGeventWorker(GeventWorker):
 
     # Seconds without progress after which a client that sends a body or reads a response is disconnected
     stall_seconds = 30
-    stall_seconds_in_stop = 5
-    connections: ClassVar[dict[Any, bool]] = {}  # of this process; whether each waits for a request
+    stall_seconds_in_stop = 5  # for a body, seconds since the stop began
+    connections: ClassVar[dict[Any, bool]] = {}  # the open connections of this process, and whether each is idle
     seconds_in_stop = 0
 
     def notify(self) -> None:
@@ -51,7 +51,8 @@ class GracefulGeventWorker(GeventWorker):
         self.seconds_in_stop += 1
         for client, idle in self.connections.items():
             if self.seconds_in_stop > (1 if idle else self.stall_seconds_in_stop):
-                # The reader gets what has arrived, then the end of the stream. gevent's own shutdown() would raise in it.
+                # The greenlet that reads gets what has arrived, and then the end of the stream. gevent's own shutdown() would
+                # raise an error there.
                 with contextlib.suppress(OSError):
                     client._sock.shutdown(socket.SHUT_RD)
 
@@ -91,7 +92,7 @@ class GracefulGeventWorker(GeventWorker):
                     raise StopIteration from None
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        """Answer an invalid request like any other error. gunicorn would quote it in the response and the log, with its token."""
+        """Answer an invalid request with JSON. gunicorn would quote the request, with its token, in the response and the log."""
         if not isinstance(exc, ParseException):
             super().handle_error(req, client, addr, exc)
             return
