@@ -11,10 +11,11 @@ import pytest
 from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from werkzeug.exceptions import UnprocessableEntity
 
 from tests.support.client import Client, Response, application, in_process
 from todo_api import validation
-from todo_api.validation import DOCUMENT
+from todo_api.validation import DOCUMENT, RequestSchema
 
 DOC: dict[str, Any] = json.loads(DOCUMENT.read_bytes())
 JSON = st.recursive(
@@ -158,6 +159,15 @@ def test_users_can_read_what_is_wrong_in_a_header(alice: Client) -> None:
         answer = alice.send("POST", f"/api/{alice.user_id}/tasks", headers, b'{"title": "x"}')
         assert (answer.status, answer.json["error"]) == (422, f"Idempotency-Key: {message}")
         assert_shape(answer, ["header"])
+
+
+def test_a_format_is_checked() -> None:
+    schema = RequestSchema({"properties": {"due": {"type": "string", "format": "date"}}}, {"due": "query"})
+    schema.check({"due": "2026-02-28"})
+    with pytest.raises(UnprocessableEntity) as error:
+        schema.check({"due": "2026-02-30"})
+    problems: Any = error.value.description
+    assert problems == [{"loc": ["query", "due"], "msg": "must be a valid date", "type": "format"}]
 
 
 def assert_shape(answer: Response, location: list[str]) -> None:

@@ -29,7 +29,7 @@ class RequestSchema:
     def __post_init__(self) -> None:
         self.fields: dict[str, Any] = self.schema["properties"]
         self.defaults = {_argument(name): str(field.get("default", "")) for name, field in self.fields.items()}
-        self.validator = Draft202012Validator(self.schema)
+        self.validator = Draft202012Validator(self.schema, validate_formats=True)
 
     def check(self, values: Any) -> None:
         """Abort with 422 and one `{"loc", "msg", "type"}` for each invalid field, in the document's order."""
@@ -58,6 +58,8 @@ def message(keyword: str, schema: dict[str, Any]) -> str:
             text = "must not be empty" if limit == 1 else f"must be at least {limit} characters"
         case "maxLength", {"maxLength": limit}:
             text = f"must be at most {limit} characters"
+        case "format", {"format": name}:
+            text = f"must be a valid {name}"
         case "enum", {"enum": options}:
             text = f"must be one of {', '.join(str(option) for option in options if option is not None)}"
         case "type" | "minimum" | "maximum", {"type": kind}:
