@@ -34,7 +34,7 @@ accepted: list[tuple[Config, list[str]]] = []  # the results of read_settings at
 
 
 def read_settings(env_file: Path) -> tuple[Config, list[str]]:
-    """Return the settings, and the variables `NAME=value` that gunicorn adds to the environment: those of `.env`.
+    """Return the settings, and the variables `NAME=value` of `.env`, which gunicorn removes before a reload or a new master.
 
     A reload changes only the address, the number of workers and the log level, because the application keeps its Config. If it
     finds a problem, it logs it and returns the previous settings.
@@ -44,11 +44,10 @@ def read_settings(env_file: Path) -> tuple[Config, list[str]]:
     """
     try:
         file = {name: value or "" for name, value in dotenv_values(env_file).items() if name not in os.environ}
-        if any("\0" in name + value for name, value in file.items()):
-            raise ValueError  # the operating system does not accept NUL in an environment
         config = Config.from_env(file | os.environ)
         if config.metrics:
             file[METRICS_VARIABLE] = _metrics_folder(file | os.environ)
+        os.environ.update(file)  # gunicorn does so only after --check-config, and not at all with its option --env
         accepted.append((config, [f"{name}={value}" for name, value in file.items()]))
     except (OSError, ValueError, SystemExit) as error:
         problem = str(error) if isinstance(error, SystemExit) else f"todo_api cannot read .env: {type(error).__name__}"

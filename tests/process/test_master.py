@@ -23,6 +23,19 @@ def test_a_check_of_the_configuration_does_not_migrate(empty_database: str, opti
         assert conn.execute("SELECT to_regclass('schema_migrations')").fetchone() == (None,)
 
 
+@pytest.mark.parametrize("options", [["--check-config"], ["--env", "X=1"]])
+def test_the_application_gets_the_variables_of_the_env_file(database_url: str, tmp_path: Path, options: list[str]) -> None:
+    release = next_release(tmp_path / "release")
+    service = Service(database_url, *options, release=release)
+    del service.env["BETTER_AUTH_URL"]
+    (release / ".env").write_text("BETTER_AUTH_URL=http://localhost:3000\n")
+    if options == ["--check-config"]:
+        subprocess.run(service.command, check=True, cwd=release, env=service.env, capture_output=True, timeout=60)
+    else:
+        with service:
+            assert service.client("alice").call("GET").status == 200
+
+
 @pytest.fixture
 def reloadable(database_url: str, tmp_path: Path) -> Iterator[tuple[Service, Path]]:
     """Start a service that reads three of its settings from a `.env` file. Yield both."""
