@@ -407,9 +407,9 @@ def test_a_withdrawn_key_is_dropped_in_all_processes(server: KeyServer, monkeypa
 def test_a_record_that_another_process_is_writing_is_not_used(server: KeyServer) -> None:
     store = jwks.KeyStore(server.jwks_url)
     key = store.find("kid-EdDSA", "EdDSA")
-    whole = store.shared[:]
-    for end in range(len(store.record)):
-        store.shared[: end + 1] = whole[:end] + b"\0"
+    whole = store.shared.memory[:]
+    for end in range(len(store.shared.last_read)):
+        store.shared.memory[: end + 1] = whole[:end] + b"\0"
         assert store.find("kid-EdDSA", "EdDSA") is key
     assert server.fetches == 1
 

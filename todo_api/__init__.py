@@ -25,7 +25,7 @@ def create_app(config: Config | None = None) -> Flask:
     config = config or Config.from_env(cli.PLACEHOLDERS if cli.needs_no_setting(sys.argv) else os.environ)
     app = TodoApp(__name__, static_folder=None)
     app.config["VERSION"] = __version__
-    # A redirect to the "right" spelling of a path would break CORS preflights.
+    # No redirects to the "right" spelling of a path: TodoApp matches without a host, so their Location would have no host.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["task_id"] = tasks.TaskId

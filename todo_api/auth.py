@@ -29,7 +29,7 @@ def login_required(view: Callable[..., Response]) -> Callable[..., Response]:
     def wrapper(user_id: str, **arguments: Any) -> Response:
         scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
         if scheme.lower() != "bearer" or not token:
-            _refuse("Missing authorization token", "no bearer token", sent=False)
+            _refuse("Missing authorization token", "no bearer token", token_sent=False)
         g.user_id = token_user = _user_id(token.strip())
         if token_user != user_id:
             log.warning("forbidden", extra={"token_user": token_user, "path_user": user_id})
@@ -52,8 +52,8 @@ def _user_id(token: str) -> str:
         _refuse("Token missing user identifier" if no_user else "Invalid or malformed token", type(error).__name__)
 
 
-def _refuse(detail: str, reason: str, *, sent: bool = True) -> NoReturn:
+def _refuse(detail: str, reason: str, *, token_sent: bool = True) -> NoReturn:
     log.warning("unauthorized", extra={"detail": detail, "reason": reason, "path": request.path})
     # RFC 6750, section 3. Not with werkzeug's class WWWAuthenticate, which omits the quotes around invalid_token.
-    error = ', error="invalid_token"' if sent else ""
+    error = ', error="invalid_token"' if token_sent else ""
     abort(401, detail, www_authenticate=[f'Bearer realm="todo_api"{error}'])

@@ -25,7 +25,7 @@ def no_content() -> Response:
 
 
 def init_app(app: Flask, config: Config) -> None:
-    # flask-cors takes an origin with brackets (IPv6) for a regular expression, and matches only the beginning of an origin.
+    # flask-cors takes an origin with brackets (IPv6) for a regular expression, which it matches only at the beginning.
     origins = [re.compile(re.escape(origin) + r"\Z") if "[" in origin else origin for origin in config.origins]
     preflight = cross_origin(
         origins=[*origins, LOCALHOST] if config.allow_localhost else origins,

@@ -29,10 +29,34 @@ KEY_TYPES = {  # `kty` and `crv` of the keys for each `alg`
 }
 
 
+class SharedJson:
+    """A JSON value in memory that all processes share that fork after `__init__`."""
+
+    def __init__(self, size: int) -> None:
+        self.memory = mmap.mmap(-1, size)  # the text, ended by NUL
+        self.last_read = b""
+
+    def write(self, value: Any) -> None:
+        text = json.dumps(value).encode()
+        self.memory[: len(text) + 1] = text + b"\0"
+
+    def read_new(self) -> Any:
+        """Return the value, or None if it is the one read last, or if another process is writing it now."""
+        text = self.memory[: self.memory.find(b"\0")]
+        if text == self.last_read:
+            return None
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return None
+        self.last_read = text
+        return value
+
+
 class KeyStore:
     """Finds keys. It returns a known key at once, even while the auth server is down. PyJWT's PyJWKClient would wait.
 
-    All processes that fork after `__init__` share the keys that one of them has fetched last. A withdrawn key is used until then.
+    All processes that fork after `__init__` share the keys. A withdrawn key is used until the next successful fetch.
     """
 
     def __init__(self, url: str) -> None:
@@ -41,8 +65,7 @@ class KeyStore:
         self.fetched = NEVER  # monotonic time of the last successful fetch by any process, as of the last `load()`
         self.next_fetch = NEVER  # monotonic time before which this process does not start another fetch
         self.fetch_lock = threading.Lock()
-        self.record = b""  # JSON of `fetched` and all published keys
-        self.shared = mmap.mmap(-1, 2 * MAX_BYTES)  # the newest record, ended by NUL; all workers share this memory
+        self.shared = SharedJson(2 * MAX_BYTES)  # `fetched` and all published keys
 
     def find(self, kid: str, alg: str) -> jwt.PyJWK:
         """Return the key. If it is unknown, wait for one fetch.
@@ -65,15 +88,9 @@ class KeyStore:
 
     def load(self) -> None:
         """Read the keys that any process has fetched since the last call."""
-        record = self.shared[: self.shared.find(b"\0")]
-        if record != self.record:
-            with contextlib.suppress(ValueError, TypeError):  # another process is writing the record now
-                fetched, jwks = json.loads(record)
-                self.keys, self.fetched, self.record = usable(jwks), fetched, record
-
-    def _share(self, jwks: list[Any]) -> None:
-        record = json.dumps([time.monotonic(), jwks]).encode()
-        self.shared[: len(record) + 1] = record + b"\0"
+        if new := self.shared.read_new():
+            self.fetched, jwks = new
+            self.keys = usable(jwks)
 
     def _fetch(self) -> None:
         """Fetch the keys, unless a fetch began less than RETRY_INTERVAL ago. While one is running, others wait for it."""
@@ -87,10 +104,10 @@ class KeyStore:
                     status, content_type, text = download(self.url)
                 received = f"status {status}, {content_type}, {len(text)} bytes"
                 if status == 404 and self.fetched == NEVER:
-                    self._share([])  # the server has answered that it publishes no keys
+                    self.shared.write([time.monotonic(), []])  # the server has answered that it publishes no keys
                 if status != 200 or len(text) > MAX_BYTES or not isinstance(jwks := json.loads(text)["keys"], list):
                     raise ValueError
-                self._share(jwks)
+                self.shared.write([time.monotonic(), jwks])
             except (Exception, gevent.Timeout) as error:
                 fields = {"url": self.url.partition("?")[0], "error": type(error).__name__, "response": received}
                 log.warning("keys not fetched", extra=fields)

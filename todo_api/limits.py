@@ -30,8 +30,8 @@ class Limits:
     """
 
     def __init__(self, connections: int) -> None:
-        self.most = {ALL: connections, BLOCKING: connections - 1 or 1, SLOW: connections // 4 or 1}
-        self.most_of_a_user = connections // 2 or 1
+        self.maximum = {ALL: connections, BLOCKING: connections - 1 or 1, SLOW: connections // 4 or 1}
+        self.maximum_per_user = connections // 2 or 1
         self.used: dict[str, int] = {}
         self.waiters: list[Waiter] = []
         self.lock = threading.Lock()
@@ -86,7 +86,7 @@ class Limits:
         return True
 
     def _is_full(self, group: str) -> bool:
-        return self.used.get(group, 0) >= self.most.get(group, self.most_of_a_user)
+        return self.used.get(group, 0) >= self.maximum.get(group, self.maximum_per_user)
 
     def remember_slow(self, user_id: str) -> None:
         """Count the user as slow, because a statement ran into a time limit."""

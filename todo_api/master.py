@@ -30,11 +30,13 @@ from todo_api.connection import Connection
 log = logging.getLogger(__name__)
 
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the variable by which prometheus_client finds its folder
-accepted: list[tuple[Config, list[str]]] = []  # the results of read_settings at the start and at each reload
+loaded: list[tuple[Config, list[str]]] = []  # the results of read_settings at the start and at each reload
 
 
 def read_settings(env_file: Path) -> tuple[Config, list[str]]:
-    """Return the settings, and the variables `NAME=value` of `.env`, which gunicorn removes before a reload or a new master.
+    """Return the settings, and the variables `NAME=value` that gunicorn removes again before a reload or a new master.
+
+    These are the variables of `.env` and, if metrics are on, of the folder with the metrics.
 
     A reload changes only the address, the number of workers and the log level, because the application keeps its Config. If it
     finds a problem, it logs it and returns the previous settings.
@@ -48,18 +50,18 @@ def read_settings(env_file: Path) -> tuple[Config, list[str]]:
         if config.metrics:
             file[METRICS_VARIABLE] = _metrics_folder(file | os.environ)
         os.environ.update(file)  # gunicorn does so only after --check-config, and not at all with its option --env
-        accepted.append((config, [f"{name}={value}" for name, value in file.items()]))
+        loaded.append((config, [f"{name}={value}" for name, value in file.items()]))
     except (OSError, ValueError, SystemExit) as error:
         problem = str(error) if isinstance(error, SystemExit) else f"todo_api cannot read .env: {type(error).__name__}"
-        if not accepted:
+        if not loaded:
             raise SystemExit(problem) from None
         log.error("settings not reloaded", extra={"problem": problem.removeprefix("todo_api cannot start: ")})
-    return accepted[-1]
+    return loaded[-1]
 
 
 def _metrics_folder(env: Mapping[str, str]) -> str:
     folder = env.get(METRICS_VARIABLE) or _temporary_folder()
-    if not accepted and not os.access(f"{folder}/", os.W_OK | os.X_OK):
+    if not loaded and not os.access(f"{folder}/", os.W_OK | os.X_OK):
         raise SystemExit(f"todo_api cannot start: {METRICS_VARIABLE} must be an existing folder that the service can write to")
     return folder
 
@@ -77,7 +79,7 @@ def _temporary_folder() -> str:
 
 
 def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
-    """Migrate at the start. The hook is nworkers_changed, because gunicorn imports the application before it calls on_starting.
+    """Migrate at the start. The hook is nworkers_changed: before on_starting, gunicorn logs, but a failed start prints one line.
 
     Raises:
         SystemExit: the database cannot be used; one line says why.
@@ -86,7 +88,7 @@ def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
         return
     # Process 1 of a container ignores a signal without a handler, and gunicorn sets its handlers after this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    config = accepted[0][0]
+    config = loaded[0][0]
     applied = migrations.migrate(config.database_url)
     with contextlib.suppress(psycopg.Error):  # the first request would report that the database is lost
         _log_start(config, applied)

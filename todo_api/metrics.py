@@ -26,7 +26,9 @@ def init_app(app: Flask, config: Config) -> None:
     """Watch requests if a setting asks for it."""
     watchers: list[Callable[[Response], None]] = [log_request] if config.access_log else []
     if config.metrics:
-        watchers.append(count_requests(app))
+        metrics = Metrics(app.extensions["pool"])
+        app.add_url_rule("/metrics", "metrics", metrics.serve)
+        watchers.append(metrics.count)
     if not watchers:
         return
 
@@ -45,61 +47,63 @@ def init_app(app: Flask, config: Config) -> None:
 
 
 def log_request(response: Response) -> None:
-    """Log a request with its route. The path of a successful request would hold the ids of its user and task."""
+    """Log a request with its route, not its path, so that the records can be grouped."""
     seconds, database = time.perf_counter() - g.started, g.get("database_seconds", 0)
     fields = {"user": g.get("user_id"), "route": request.url_rule and request.url_rule.rule, "status": response.status_code}
     times = {"milliseconds": round(seconds * 1000, 3), "database_milliseconds": round(database * 1000, 3)}
     log.info("answered", extra={**fields, **times})
 
 
-def count_requests(app: Flask) -> Callable[[Response], None]:
-    """Serve `/metrics` with sums over all processes that share PROMETHEUS_MULTIPROC_DIR. Return what counts one response."""
-    # prometheus_client reads that variable when it is imported.
-    import prometheus_client as client  # noqa: PLC0415
-    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+class Metrics:
+    """The metrics of this process. With PROMETHEUS_MULTIPROC_DIR, `/metrics` has the sums over all processes that share it."""
 
-    registry, folder = client.CollectorRegistry(), os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    target = None if folder else registry  # with a folder, the collector reads the files of all processes
-    if folder:
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    registry.register(ScrapeCollector())
-    requests = client.Counter("todo_api_requests", "Responses", ["route", "method", "status"], registry=target)
-    latency = client.Histogram("todo_api_request_seconds", "Time to respond", ["route"], registry=target, buckets=BUCKETS)
-    refused = client.Counter("todo_api_auth_failures", "Responses with status 401 or 403", ["reason"], registry=target)
-    gauge = functools.partial(client.Gauge, multiprocess_mode="livesum", registry=target)
-    waiting = gauge("todo_api_pool_waiting", "Requests that wait for a database connection")
-    in_use = gauge("todo_api_pool_in_use", "Database connections in use")
-    size = gauge("todo_api_pool_size", "Database connections that the workers may open")
-    pool: Pool = app.extensions["pool"]
-    sampled: set[int] = set()  # ids of the processes that run sample_pool
+    def __init__(self, pool: Pool) -> None:
+        # prometheus_client reads that variable when it is imported.
+        import prometheus_client as client  # noqa: PLC0415
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
-    def sample_pool() -> None:
+        self.pool, self.client, self.folder = pool, client, os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        self.sampled_process = 0  # the id of the process that runs `sample_pool`
+        self.registry = client.CollectorRegistry()
+        if self.folder:
+            MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
+        self.registry.register(ScrapeCollector())
+        target = None if self.folder else self.registry  # with a folder, the collector reads the files of all processes
+        counter = functools.partial(client.Counter, registry=target)
+        gauge = functools.partial(client.Gauge, multiprocess_mode="livesum", registry=target)
+        self.requests = counter("todo_api_requests", "Responses", ["route", "method", "status"])
+        self.refused = counter("todo_api_auth_failures", "Responses with status 401 or 403", ["reason"])
+        self.latency = client.Histogram(
+            "todo_api_request_seconds", "Time to respond", ["route"], registry=target, buckets=BUCKETS
+        )
+        self.waiting = gauge("todo_api_pool_waiting", "Requests that wait for a database connection")
+        self.in_use = gauge("todo_api_pool_in_use", "Database connections in use")
+        self.size = gauge("todo_api_pool_size", "Database connections that the workers may open")
+
+    def count(self, response: Response) -> None:
+        if self.sampled_process != os.getpid():  # threads do not survive a fork
+            self.sampled_process = os.getpid()
+            threading.Thread(target=self.sample_pool, daemon=True).start()
+        # The method of an unknown route is up to the client, which could create series without end.
+        route, method = (request.url_rule.rule, request.method) if request.url_rule else ("none", "any")
+        self.requests.labels(route, method, response.status_code).inc()
+        self.latency.labels(route).observe(time.perf_counter() - g.started)
+        if response.status_code in (401, 403):
+            self.refused.labels(g.detail).inc()
+
+    def sample_pool(self) -> None:
         """Update the gauges every second, also while all requests are stuck."""
         while True:
             with contextlib.suppress(Exception):  # `watch` logs what is wrong with the folder
-                waiting.set(pool.waiting)
-                in_use.set(len(pool.in_use))
-                size.set(pool.max_size)
+                self.waiting.set(self.pool.waiting)
+                self.in_use.set(len(self.pool.in_use))
+                self.size.set(self.pool.max_size)
             time.sleep(1)
 
-    @app.get("/metrics")
-    def metrics() -> Response:
-        if folder and Path("/proc").exists():
-            remove_leftovers(Path(folder))
-        return Response(client.generate_latest(registry), content_type=client.CONTENT_TYPE_LATEST)
-
-    def count(response: Response) -> None:
-        if os.getpid() not in sampled:  # threads do not survive a fork
-            sampled.add(os.getpid())
-            threading.Thread(target=sample_pool, daemon=True).start()
-        # The method of an unknown route is up to the client, which could create series without end.
-        route, method = (request.url_rule.rule, request.method) if request.url_rule else ("none", "any")
-        requests.labels(route, method, response.status_code).inc()
-        latency.labels(route).observe(time.perf_counter() - g.started)
-        if response.status_code in (401, 403):
-            refused.labels(g.detail).inc()
-
-    return count
+    def serve(self) -> Response:
+        if self.folder and Path("/proc").exists():
+            remove_leftovers(Path(self.folder))
+        return Response(self.client.generate_latest(self.registry), content_type=self.client.CONTENT_TYPE_LATEST)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -17,9 +17,9 @@ RETRY_INTERVAL = 2  # seconds between two attempts, in which waiting requests ru
 SELECT_APPLIED = "SELECT version FROM schema_migrations"
 CREATE_MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS schema_migrations (
     version text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"""
-# lock_timeout: requests queue behind a migration that waits for a lock, and fail after 5 s. The others: a migration may take
-# long, and its transaction is idle while a "-- No transaction" file runs on another connection. pg_settings lists only the
-# settings that exist: transaction_timeout is new in PostgreSQL 17.
+# lock_timeout is short: while a migration waits for a lock, requests queue behind it, and they fail after 5 s. The others are
+# off: a migration may take long, and its transaction is idle while a "-- No transaction" file runs on another connection.
+# pg_settings lists only the settings that exist: transaction_timeout is new in PostgreSQL 17.
 SET_TIMEOUTS = """SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN '1s' ELSE '0' END, true) FROM pg_settings
 WHERE name IN ('lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
 # A statement ends at a `;`, but not at one in a comment, a string or a quoted name.

@@ -20,8 +20,8 @@ def read() -> bytes:
     if not length and not chunked:
         return b""
     try:
-        # `request.stream` would cost three times as much. A chunked body is read up to twice the limit: if a part of it stays
-        # unread, closing the connection resets it, and the client may not get the response.
+        # `request.stream` would cost three times as much. A chunked body is read up to twice the limit, so that the client of a
+        # slightly longer one gets its 413. If a part stays unread, the close resets the connection, and the response may be lost.
         raw = request.input_stream.read(length or 2 * MAX_BYTES)
     except Exception:  # WSGI does not define what a broken body raises; gunicorn raises exceptions of its own
         abort(400, "Body is incomplete")
@@ -42,7 +42,7 @@ def parse(raw: bytes) -> Any:
         abort(400, "Body must not begin with a byte order mark (BOM)")
     try:
         value = DECODER.decode(raw.decode())
-        if b"\\ud" in raw.lower():  # The validator cannot read lone surrogates. The schemas reject U+0000 in their place.
+        if b"\\ud" in raw.lower():  # The validator cannot read lone surrogates. So each becomes U+0000, which the schemas reject.
             value = json.loads(SURROGATE.sub(r"\\u0000", ENCODER.encode(value)))
         return value
     except UnicodeDecodeError:

@@ -44,7 +44,7 @@ def create_task() -> Response:
         if not same_body:
             message = "was used with another body"
             abort(422, [{"loc": ["header", "Idempotency-Key"], "msg": message, "type": "idempotency"}])
-    response = task_response((task, version), 201)
+    response = json_response(task, version, 201)
     response.headers["Location"] = f"{collection_path()}/{task_id}"
     if replayed:
         response.headers["Idempotency-Replayed"] = "true"
@@ -58,7 +58,7 @@ def list_tasks() -> Response:
     name = LIST_BY_ORDER[values["order"]] if values["sort"] == "created_at" else "list_tasks_sorted"
     # may_block is explicit, because mypy cannot know that `values` does not contain it.
     tasks, version, last_id = db.execute(name, may_block=False, **values) or abort(500)
-    response = task_response((tasks or "", version))  # null: the client has this version, and `cacheable` makes it a 304
+    response = json_response(tasks or "", version)  # null: the client has this version, and `cacheable` makes this a 304
     if last_id:
         response.headers["Link"] = f'<{next_page(values, last_id)}>; rel="next"'
     return cacheable(response)
@@ -67,7 +67,7 @@ def list_tasks() -> Response:
 @bp.get("/<task_id:task_id>")
 @login_required
 def get_task(task_id: str) -> Response:
-    return cacheable(task_response(db.execute("get_task", task_id=task_id)))
+    return cacheable(json_response(*found(db.execute("get_task", task_id=task_id))))
 
 
 @bp.put("/<task_id:task_id>")
@@ -90,17 +90,15 @@ def delete_task(task_id: str) -> Response:
 
 
 def change_task(**values: str) -> Response:
-    return task_response(db.execute("update_task", may_block=True, if_match=if_match(), **values))
+    return json_response(*found(db.execute("update_task", may_block=True, if_match=if_match(), **values)))
 
 
-def task_response(row: Row | None, status: int = 200) -> Response:
-    """Make a response from a row (JSON, version). Abort as `found` does."""
-    json, version = found(row)
+def json_response(json: str, version: object, status: int = 200) -> Response:
     return ApiResponse(json, status, {"ETag": etag(version)}, content_type="application/json")
 
 
 def found(row: Row | None) -> Row:
-    """Return the row (JSON, version). Abort with 404 without a row, and with 412 if If-Match did not match: the JSON is null."""
+    """Return the row (JSON, version). Abort with 404 if there is none, and with 412 if the JSON is null (If-Match failed)."""
     json, version = row or abort(404, "Task not found")
     if json is None:
         response = jsonify(detail="Task has changed since")
@@ -119,5 +117,5 @@ def next_page(values: dict[str, str], last_id: int) -> str:
 
 
 def collection_path() -> str:
-    """Return the path of this request, percent-encoded and without a trailing slash. It must be the path of the list."""
+    """Return the path of this request, percent-encoded, without a trailing slash. Only for requests to the list's path."""
     return quote(request.root_path + request.path.rstrip("/"), safe="/@:!$&'()*+,;=")

@@ -27,7 +27,7 @@ def make_token(user_id: str, secret: str, minutes: float) -> str:
 class Verifier:
     """Verifies tokens. The algorithm decides the key: HS256 uses the shared secrets, any other a published key of its own type.
 
-    Verified tokens are cached. So a token stays valid for up to CACHE_SECONDS after its key has been withdrawn.
+    Verified tokens are cached. So a token stays valid for up to CACHE_SECONDS after KeyStore has dropped its key.
     """
 
     def __init__(self, config: Config) -> None:

@@ -25,7 +25,7 @@ class BufferedSocket:
         return getattr(self.client, name)
 
 
-def read_settings_once(cfg: Config) -> None:
+def freeze_settings(cfg: Config) -> None:
     """Turn gunicorn's settings into plain attributes. A request reads 23 of them, and gunicorn calls two functions for each."""
 
     def refuse(name: str, _: object) -> None:
@@ -37,9 +37,10 @@ def read_settings_once(cfg: Config) -> None:
 class GracefulGeventWorker(GeventWorker):
     """Disconnects idle clients when it stops, and stalled clients at any time. gunicorn's own worker waits for both."""
 
-    # Seconds without progress after which a client that sends a body or reads a response is disconnected
+    # Seconds without progress after which a client that sends a body or reads a response is disconnected. During a stop, a client
+    # that sends a body is disconnected after this time even if it makes progress.
     stall_seconds = 30
-    stall_seconds_in_stop = 5  # for a body, seconds since the stop began
+    stall_seconds_in_stop = 5
     connections: ClassVar[dict[Any, bool]] = {}  # the open connections of this process, and whether each is idle
     seconds_in_stop = 0
 
@@ -57,7 +58,7 @@ class GracefulGeventWorker(GeventWorker):
                     client._sock.shutdown(socket.SHUT_RD)
 
     def init_process(self) -> None:
-        read_settings_once(self.cfg)
+        freeze_settings(self.cfg)
         super().init_process()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
