@@ -182,6 +182,7 @@ def test_no_module_for_tests_or_terminals_is_imported(database_url: str) -> None
 @pytest.mark.long
 def test_start_and_stop_are_records_of_the_log(database_url: str) -> None:
     with Service(database_url) as service:
+        both_workers(service)  # gunicorn logs an error if a worker gets the signal before it can handle it
         assert service.stop() == 0
         records = service.logs()
     messages = [record["message"] for record in records]
