@@ -182,13 +182,14 @@ def test_no_module_for_tests_or_terminals_is_imported(database_url: str) -> None
 @pytest.mark.long
 def test_start_and_stop_are_records_of_the_log(database_url: str) -> None:
     with Service(database_url) as service:
-        both_workers(service)  # gunicorn logs an error if a worker gets the signal before it can handle it
         assert service.stop() == 0
         records = service.logs()
     messages = [record["message"] for record in records]
     assert any(message.startswith(f"Listening at: http://127.0.0.1:{service.port}") for message in messages)
     assert messages[-1] == "Shutting down: Master"
-    assert {record["level"] for record in records} == {"INFO"}
+    # gunicorn logs this as an error if a worker gets the signal before it can handle it.
+    problems = [each for each in records if each["level"] != "INFO" and "was sent SIGTERM" not in each["message"]]
+    assert problems == []
     assert all(record.keys() >= {"time", "logger"} for record in records)
 
 
