@@ -67,5 +67,5 @@ class Outage:
 
 
 def message(error: psycopg.Error) -> str:
-    """Return the message of the server or of libpq in one line. DETAIL is left out, because it may quote a row."""
-    return " ".join((error.diag.message_primary or str(error)).split())
+    """Return the message and the hint of the server or of libpq in one line. DETAIL is left out, because it may quote a row."""
+    return " ".join(f"{error.diag.message_primary or error} {error.diag.message_hint or ''}".split())
