@@ -9,7 +9,7 @@ from pathlib import Path
 from todo_api import master, worker
 from todo_api.logs import ServerLogger
 
-settings, raw_env = master.read_settings(Path(__file__).with_name(".env"))
+settings = master.read_settings(Path(__file__).with_name(".env"))
 
 bind = settings.bind
 workers = settings.workers

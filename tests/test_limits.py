@@ -87,3 +87,17 @@ def test_the_error_names_the_limit_that_is_reached() -> None:
     with pytest.raises(TooManyRequests, match=r"^no connection was free in time for user alice$"):
         limits.acquire(groups, 0.01)
     assert not limits.waiters
+
+
+def test_a_killed_request_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(_: threading.Event, __: float) -> bool:
+        raise KeyboardInterrupt
+
+    limits = Limits(1)
+    first = limits.groups("alice", may_block=False)
+    limits.acquire(first, 0)
+    monkeypatch.setattr(threading.Event, "wait", killed)
+    with pytest.raises(KeyboardInterrupt):
+        limits.acquire(limits.groups("bob", may_block=False), 30)
+    limits.release(first)
+    assert (limits.used, limits.waiters) == ({}, [])

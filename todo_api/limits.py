@@ -1,19 +1,19 @@
 """Shares the database connections of a process between its requests, so that no group of requests takes all of them."""
 
 import threading
-from collections.abc import Sequence
 from time import monotonic
 
 from psycopg_pool import TooManyRequests
 
 ALL, BLOCKING, SLOW = "all requests", "requests that may block", "slow users"  # the log shows these names
+Groups = tuple[str, ...]
 SLOW_USER_SECONDS = 60  # how long a user counts as slow after a statement ran into a time limit
 
 
 class Waiter:
     """A request that waits for a connection."""
 
-    def __init__(self, groups: Sequence[str]) -> None:
+    def __init__(self, groups: Groups) -> None:
         self.groups = groups
         self.admitted = threading.Event()
 
@@ -37,16 +37,13 @@ class Limits:
         self.lock = threading.Lock()
         self.slow_users: dict[str, float] = {}  # monotonic time until which each counts as slow
 
-    def groups(self, user_id: str, *, may_block: bool) -> Sequence[str]:
+    def groups(self, user_id: str, *, may_block: bool) -> Groups:
         """Return the groups of a request."""
-        found = [ALL, f"user {user_id}"]
-        if may_block:
-            found.append(BLOCKING)
-        if self.slow_users.get(user_id, 0) > monotonic():
-            found.append(SLOW)
-        return found
+        blocking = (BLOCKING,) if may_block else ()
+        slow = (SLOW,) if self.slow_users.get(user_id, 0) > monotonic() else ()
+        return (ALL, f"user {user_id}", *blocking, *slow)
 
-    def acquire(self, groups: Sequence[str], timeout: float) -> None:
+    def acquire(self, groups: Groups, timeout: float) -> None:
         """Wait until a connection may be used. `release` ends the use.
 
         Raises:
@@ -57,27 +54,43 @@ class Limits:
                 return
             waiter = Waiter(groups)
             self.waiters.append(waiter)
-        if not waiter.admitted.wait(timeout):
-            with self.lock:
-                if not waiter.admitted.is_set():
-                    self.waiters.remove(waiter)
-                    full = ", ".join(group for group in groups if self._is_full(group))
-                    raise TooManyRequests(f"no connection was free in time for {full}")
+        try:
+            waiter.admitted.wait(timeout)
+        except BaseException:  # the greenlet was killed, so it will not call `release`
+            if not self._leave(waiter):
+                self.release(groups)
+            raise
+        if self._leave(waiter):
+            full = ", ".join(group for group in groups if self._is_full(group))
+            raise TooManyRequests(f"no connection was free in time for {full}")
 
-    def release(self, groups: Sequence[str]) -> None:
+    def _leave(self, waiter: Waiter) -> bool:
+        """Stop waiting. Return False if the request has been admitted."""
+        with self.lock:
+            if waiter.admitted.is_set():
+                return False
+            self.waiters.remove(waiter)
+            return True
+
+    def release(self, groups: Groups) -> None:
         with self.lock:
             for group in groups:
                 self.used[group] -= 1
                 if not self.used[group]:
                     del self.used[group]
+            full: set[Groups] = set()  # thousands of requests of one user may wait, so try their groups only once
             for waiter in self.waiters.copy():
                 if self._is_full(ALL):
                     break
+                if waiter.groups in full:
+                    continue
                 if self._admit(waiter.groups):
                     self.waiters.remove(waiter)
                     waiter.admitted.set()
+                else:
+                    full.add(waiter.groups)
 
-    def _admit(self, groups: Sequence[str]) -> bool:
+    def _admit(self, groups: Groups) -> bool:
         for group in groups:
             if self._is_full(group):
                 return False
@@ -91,7 +104,7 @@ class Limits:
     def remember_slow(self, user_id: str) -> None:
         """Count the user as slow, because a statement ran into a time limit."""
         now = monotonic()
-        self.slow_users = {user: until for user, until in self.slow_users.items() if until > now}
+        self.slow_users = {user: until for user, until in self.slow_users.copy().items() if until > now}
         self.slow_users[user_id] = now + SLOW_USER_SECONDS
 
     def forget_slow(self, user_id: str) -> None:

@@ -5,8 +5,8 @@ SIGHUP runs gunicorn.conf.py again, but not this module: it keeps its state.
 
 import atexit
 import contextlib
-import functools
 import gc
+import json
 import logging
 import os
 import platform
@@ -30,13 +30,22 @@ from todo_api.connection import Connection
 log = logging.getLogger(__name__)
 
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"  # the variable by which prometheus_client finds its folder
-loaded: list[tuple[Config, list[str]]] = []  # the results of read_settings at the start and at each reload
+FILE_VARIABLES = "TODO_API_FILE_VARIABLES"  # holds the names of the variables that came from `.env`, as JSON
 
 
-def read_settings(env_file: Path) -> tuple[Config, list[str]]:
-    """Return the settings, and the variables `NAME=value` that gunicorn removes again before a reload or a new master.
+def _environment() -> dict[str, str]:
+    """Return the environment without the variables of `.env`. After a reload, a master that SIGUSR2 starts inherits them."""
+    for name in json.loads(os.environ.pop(FILE_VARIABLES, "[]")):
+        os.environ.pop(name, None)
+    return dict(os.environ)
 
-    These are the variables of `.env` and, if metrics are on, of the folder with the metrics.
+
+ENVIRONMENT = _environment()
+loaded: list[Config] = []  # the results of read_settings at the start and at each reload
+
+
+def read_settings(env_file: Path) -> Config:
+    """Read the environment and `.env`. At the start, also add the variables of `.env` to the environment.
 
     A reload changes only the address, the number of workers and the log level, because the application keeps its Config. If it
     finds a problem, it logs it and returns the previous settings.
@@ -45,12 +54,13 @@ def read_settings(env_file: Path) -> tuple[Config, list[str]]:
         SystemExit: at the start; one line with every problem, none with a value.
     """
     try:
-        file = {name: value or "" for name, value in dotenv_values(env_file).items() if name not in os.environ}
-        config = Config.from_env(file | os.environ)
-        if config.metrics:
-            file[METRICS_VARIABLE] = _metrics_folder(file | os.environ)
-        os.environ.update(file)  # gunicorn does so only after --check-config, and not at all with its option --env
-        loaded.append((config, [f"{name}={value}" for name, value in file.items()]))
+        file = {name: value or "" for name, value in dotenv_values(env_file).items() if name not in ENVIRONMENT}
+        config = Config.from_env(file | ENVIRONMENT)
+        if not loaded:
+            if config.metrics:
+                file[METRICS_VARIABLE] = _metrics_folder(file | ENVIRONMENT)
+            os.environ.update(file, **{FILE_VARIABLES: json.dumps(list(file))})
+        loaded.append(config)
     except (OSError, ValueError, SystemExit) as error:
         problem = str(error) if isinstance(error, SystemExit) else f"todo_api cannot read .env: {type(error).__name__}"
         if not loaded:
@@ -61,12 +71,11 @@ def read_settings(env_file: Path) -> tuple[Config, list[str]]:
 
 def _metrics_folder(env: Mapping[str, str]) -> str:
     folder = env.get(METRICS_VARIABLE) or _temporary_folder()
-    if not loaded and not os.access(f"{folder}/", os.W_OK | os.X_OK):
+    if not os.access(f"{folder}/", os.W_OK | os.X_OK):
         raise SystemExit(f"todo_api cannot start: {METRICS_VARIABLE} must be an existing folder that the service can write to")
     return folder
 
 
-@functools.cache
 def _temporary_folder() -> str:
     folder, owner = tempfile.mkdtemp(prefix="todo_metrics_"), os.getpid()
 
@@ -88,7 +97,7 @@ def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
         return
     # Process 1 of a container ignores a signal without a handler, and gunicorn sets its handlers after this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    config = loaded[0][0]
+    config = loaded[0]
     applied = migrations.migrate(config.database_url)
     with contextlib.suppress(psycopg.Error):  # the first request would report that the database is lost
         _log_start(config, applied)
@@ -113,8 +122,9 @@ def _log_start(config: Config, applied: list[str]) -> None:
 
 def restore_metrics_folder(_: Arbiter, __: Worker) -> None:
     """Create the folder again before a worker starts: a cleaner of temporary files may have removed it."""
-    with contextlib.suppress(KeyError, OSError):
-        Path(os.environ[METRICS_VARIABLE]).mkdir(0o700, parents=True, exist_ok=True)
+    if loaded[0].metrics:
+        with contextlib.suppress(OSError):
+            Path(os.environ[METRICS_VARIABLE]).mkdir(0o700, parents=True, exist_ok=True)
 
 
 def freeze_memory(_: Arbiter) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.support.client import SECRET
 from tests.support.load import both_workers
 from tests.support.server import PASSWORD, ROOT, Service, next_release, only_line, run_to_end, wait_until
+from todo_api.tokens import make_token
 
 
 @pytest.mark.parametrize("option", ["--check-config", "--print-config"])
@@ -34,6 +36,30 @@ def test_the_application_gets_the_variables_of_the_env_file(database_url: str, t
     else:
         with service:
             assert service.client("alice").call("GET").status == 200
+
+
+def test_the_log_shows_no_secret_of_the_env_file(database_url: str, tmp_path: Path) -> None:
+    release = next_release(tmp_path / "release")
+    service = Service(database_url, release=release)
+    for name in ("BETTER_AUTH_SECRET", "LOG_LEVEL"):
+        del service.env[name]
+    (release / ".env").write_text(f"BETTER_AUTH_SECRET={SECRET}\nLOG_LEVEL=debug\n")
+    with service:
+        reload(service)
+        assert service.client("alice").call("GET").status == 200
+        assert "Current configuration" in service.text()
+        assert SECRET not in service.text()
+
+
+def test_a_secret_of_the_env_file_keeps_its_line_break(database_url: str, tmp_path: Path) -> None:
+    release = next_release(tmp_path / "release")
+    service = Service(database_url, release=release)
+    del service.env["BETTER_AUTH_SECRET"]
+    (release / ".env").write_text(f'BETTER_AUTH_SECRET="{SECRET}\\n"\n')
+    with service:
+        alice = service.client("alice")
+        token = make_token("alice", f"{SECRET}\n", 1)
+        assert alice.send("GET", "/api/alice/tasks", {"Authorization": f"Bearer {token}"}, None).status == 200
 
 
 @pytest.fixture
