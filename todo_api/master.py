@@ -59,7 +59,7 @@ def read_settings(env_file: Path) -> Config:
         if not loaded:
             if config.metrics:
                 file[METRICS_VARIABLE] = _metrics_folder(file | ENVIRONMENT)
-            os.environ.update(file, **{FILE_VARIABLES: json.dumps(list(file))})
+            os.environ.update(file, **{FILE_VARIABLES: json.dumps(list(file.keys() - ENVIRONMENT.keys()))})
         loaded.append(config)
     except (OSError, ValueError, SystemExit) as error:
         problem = str(error) if isinstance(error, SystemExit) else f"todo_api cannot read .env: {type(error).__name__}"
