@@ -60,7 +60,7 @@ class GeventConnection(psycopg.Connection[tuple[Any, ...]]):
             while True:
                 wait = wait_read if wanted == EVENT_READ else wait_readwrite
                 wait(self.pgconn.socket, max(0, give_up - time.monotonic()))
-                wanted = gen.send(Ready.RW)  # "both" does no harm if it is wrong: psycopg's reads and writes never block
+                wanted = gen.send(Ready.RW)  # a wrong "ready" does no harm: psycopg's reads and writes never block
         except StopIteration as stop:
             return cast(RV, stop.value)
         except TimeoutError:

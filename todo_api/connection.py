@@ -75,5 +75,5 @@ class Connection(GeventConnection):
         """Raise psycopg.OperationalError if the connection is lost."""
         self.check_not_closed()
         if time.monotonic() > self.last_used + CHECK_AFTER_IDLE_SECONDS:
-            self.response_timeout = CHECK_SECONDS  # a firewall may have dropped the connection without a word to either side
+            self.response_timeout = CHECK_SECONDS  # a firewall may have dropped the connection silently
             self.execute("")

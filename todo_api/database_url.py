@@ -14,8 +14,8 @@ def normalise(url: str) -> str:
     """Return the URL in libpq's form, with a limit for connecting.
 
     `postgres://` and SQLAlchemy's `postgresql+driver://` become `postgresql://`, and asyncpg's `ssl=` becomes `sslmode=`.
-    Parameters that libpq does not know (`pgbouncer=true`, `schema=…`) are dropped. The rest is copied as it is, because
-    Python's URL functions would turn a `+` into a space, libpq does not.
+    Parameters that libpq does not know (`pgbouncer=true`, `schema=…`) are dropped. The rest is copied as it is:
+    Python's URL functions would turn a `+` into a space, but libpq would not.
 
     Raises:
         ValueError: the URL is not usable. The message holds no part of the URL; the caller puts the variable's name before it.
@@ -25,7 +25,7 @@ def normalise(url: str) -> str:
         raise ValueError("must be a URL that begins with postgresql://")
     # libpq ends the user and password at the first @ before the first slash. So a password may contain a question mark.
     credentials, location, query = re.findall(r"\A([^/@]*@|)([^?]*)\??(.*)", rest, re.DOTALL)[0]
-    known = []
+    base, known = f"postgresql://{credentials}{location}?", []
     for parameter in query.split("&"):
         name, _, value = parameter.partition("=")
         if name == "ssl":
@@ -33,7 +33,7 @@ def normalise(url: str) -> str:
         if _is_known(name):
             known.append(f"{name}={value}")
     try:
-        options = conninfo_to_dict(f"postgresql://{credentials}{location}?{'&'.join(known)}")
+        options = conninfo_to_dict(base + "&".join(known))
     except ProgrammingError:  # its text quotes the URL with the password
         raise ValueError("is not a valid PostgreSQL URL; special characters of the password must be percent-encoded") from None
     host, port = str(options.get("host", "")), str(options.get("port", ""))
@@ -43,7 +43,7 @@ def normalise(url: str) -> str:
         raise ValueError(f"has an unknown sslmode, expected one of {', '.join(sorted(SSLMODES))}")
     if "connect_timeout" not in options:
         known.append(f"connect_timeout={NEON_CONNECT_TIMEOUT if host.endswith('.neon.tech') else CONNECT_TIMEOUT}")
-    return f"postgresql://{credentials}{location}?{'&'.join(known)}"
+    return base + "&".join(known)
 
 
 def _is_known(parameter: str) -> bool:

@@ -35,7 +35,6 @@ class Pool(ConnectionPool[Connection]):
             check=self.check_alive,
             min_size=1,
             max_size=config.pool_size,
-            timeout=POOL_TIMEOUT,
             reconnect_timeout=1,
             open=False,
         )
@@ -59,7 +58,7 @@ class Pool(ConnectionPool[Connection]):
         groups = self.limits.groups(user_id, may_block=may_block)
         self.limits.acquire(groups, POOL_TIMEOUT)
         try:
-            conn = self._take(max(1, give_up - monotonic()))
+            conn = self._take(max(1, give_up - monotonic()))  # after a long wait, still leave time to connect
             try:
                 yield conn
             finally:

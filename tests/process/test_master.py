@@ -1,6 +1,7 @@
 """gunicorn's master: --check-config, reloads with `.env`, a second master, and the metrics folder."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,25 +26,28 @@ def test_a_check_of_the_configuration_does_not_migrate(empty_database: str, opti
         assert conn.execute("SELECT to_regclass('schema_migrations')").fetchone() == (None,)
 
 
+def reads_env_file(database_url: str, folder: Path, text: str, *options: str) -> tuple[Service, Path]:
+    """Return a service that gets these variables from a `.env` file instead of its environment, and the file."""
+    release = next_release(folder / "release")
+    service, file = Service(database_url, *options, release=release), release / ".env"
+    for name in re.findall(r"^(\w+)=", text, re.MULTILINE):
+        del service.env[name]
+    file.write_text(text)
+    return service, file
+
+
 @pytest.mark.parametrize("options", [["--check-config"], ["--env", "X=1"]])
 def test_the_application_gets_the_variables_of_the_env_file(database_url: str, tmp_path: Path, options: list[str]) -> None:
-    release = next_release(tmp_path / "release")
-    service = Service(database_url, *options, release=release)
-    del service.env["BETTER_AUTH_URL"]
-    (release / ".env").write_text("BETTER_AUTH_URL=http://localhost:3000\n")
+    service, file = reads_env_file(database_url, tmp_path, "BETTER_AUTH_URL=http://localhost:3000\n", *options)
     if options == ["--check-config"]:
-        subprocess.run(service.command, check=True, cwd=release, env=service.env, capture_output=True, timeout=60)
+        subprocess.run(service.command, check=True, cwd=file.parent, env=service.env, capture_output=True, timeout=60)
     else:
         with service:
             assert service.client("alice").call("GET").status == 200
 
 
 def test_the_log_shows_no_secret_of_the_env_file(database_url: str, tmp_path: Path) -> None:
-    release = next_release(tmp_path / "release")
-    service = Service(database_url, release=release)
-    for name in ("BETTER_AUTH_SECRET", "LOG_LEVEL"):
-        del service.env[name]
-    (release / ".env").write_text(f"BETTER_AUTH_SECRET={SECRET}\nLOG_LEVEL=debug\n")
+    service, _ = reads_env_file(database_url, tmp_path, f"BETTER_AUTH_SECRET={SECRET}\nLOG_LEVEL=debug\n")
     with service:
         reload(service)
         assert service.client("alice").call("GET").status == 200
@@ -52,27 +56,20 @@ def test_the_log_shows_no_secret_of_the_env_file(database_url: str, tmp_path: Pa
 
 
 def test_a_secret_of_the_env_file_keeps_its_line_break(database_url: str, tmp_path: Path) -> None:
-    release = next_release(tmp_path / "release")
-    service = Service(database_url, release=release)
-    del service.env["BETTER_AUTH_SECRET"]
-    (release / ".env").write_text(f'BETTER_AUTH_SECRET="{SECRET}\\n"\n')
+    service, _ = reads_env_file(database_url, tmp_path, f'BETTER_AUTH_SECRET="{SECRET}\\n"\n')
     with service:
-        alice = service.client("alice")
         token = make_token("alice", f"{SECRET}\n", 1)
-        assert alice.send("GET", "/api/alice/tasks", {"Authorization": f"Bearer {token}"}, None).status == 200
+        headers = {"Authorization": f"Bearer {token}"}
+        assert service.client("alice").send("GET", "/api/alice/tasks", headers, None).status == 200
 
 
 @pytest.fixture
 def reloadable(database_url: str, tmp_path: Path) -> Iterator[tuple[Service, Path]]:
-    """Start a service that reads three of its settings from a `.env` file. Yield both."""
-    release = next_release(tmp_path / "release")
-    env_file = release / ".env"
-    service = Service(database_url, release=release)
-    for name in ("BETTER_AUTH_URL", "DEBUG", "WEB_CONCURRENCY"):
-        del service.env[name]
-    env_file.write_text("BETTER_AUTH_URL=http://localhost:3000\nWEB_CONCURRENCY=2\n")
+    """Start a service that reads its settings from a `.env` file. Yield both."""
+    service, file = reads_env_file(database_url, tmp_path, "BETTER_AUTH_URL=http://localhost:3000\nWEB_CONCURRENCY=2\n")
+    del service.env["DEBUG"]
     with service:
-        yield service, env_file
+        yield service, file
 
 
 def reload(service: Service) -> None:
