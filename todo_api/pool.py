@@ -35,6 +35,7 @@ class Pool(ConnectionPool[Connection]):
             check=self.check_alive,
             min_size=1,
             max_size=config.pool_size,
+            timeout=POOL_TIMEOUT,
             reconnect_timeout=1,
             open=False,
         )
