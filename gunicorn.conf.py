@@ -4,12 +4,10 @@ from gevent import monkey
 
 monkey.patch_all()  # before other imports, so that they use gevent's sockets and locks
 
-from pathlib import Path
-
 from todo_api import master, worker
 from todo_api.logs import ServerLogger
 
-settings = master.read_settings(Path(__file__).with_name(".env"))
+settings = master.read_settings()
 
 bind = settings.bind
 workers = settings.workers
@@ -35,5 +33,4 @@ logger_class = ServerLogger
 loglevel = settings.log_level or ("debug" if settings.debug else "info")
 
 nworkers_changed = master.migrate_at_start
-pre_fork = master.restore_metrics_folder
 when_ready = on_reload = master.freeze_memory

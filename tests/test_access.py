@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 
 from tests.support.client import ORIGIN, Client, application, in_process
-from todo_api import metrics
+from todo_api import monitoring
 from todo_api.logs import JsonFormatter
 from todo_api.statements import Statement
 
@@ -128,7 +128,7 @@ def test_without_settings_there_is_no_access_log_and_no_metrics(app: Flask, alic
     alice.list()
     assert records(log) == []
     hooks = [*app.before_request_funcs[None], *app.after_request_funcs[None]]
-    assert not [hook for hook in hooks if getattr(hook, "__module__", "") == metrics.__name__]
+    assert not [hook for hook in hooks if getattr(hook, "__module__", "") == monitoring.__name__]
     assert alice.send("GET", "/metrics", {}, None).status == 404
 
 

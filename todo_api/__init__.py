@@ -1,11 +1,10 @@
 """A todo service: Flask views run the SQL of `sql/` for the user whom a JWT names."""
 
-import os
 import sys
 
 from flask import Flask
 
-from todo_api import auth, cli, db, errors, headers, health, metrics, tasks, validation
+from todo_api import auth, cli, db, errors, headers, health, monitoring, tasks, validation
 from todo_api.app import TodoApp
 from todo_api.config import Config
 
@@ -16,20 +15,21 @@ def create_app(config: Config | None = None) -> Flask:
     """The WSGI application. Nothing is connected to yet: the pool opens with the first request that needs it.
 
     Args:
-        config: the settings; by default those of the process environment.
+        config: the settings; by default those of the environment and of `.env`.
 
     Raises:
         SystemExit: a setting is missing or malformed; the message names each of them.
     """
     # `flask --help` creates the application too, and must work without settings.
-    config = config or Config.from_env(cli.PLACEHOLDERS if cli.needs_no_setting(sys.argv) else os.environ)
+    if config is None:
+        config = Config.from_env(cli.PLACEHOLDERS) if cli.needs_no_setting(sys.argv) else Config.load()
     app = TodoApp(__name__, static_folder=None)
     app.config["VERSION"] = __version__
     # No redirects to the "right" spelling of a path: TodoApp matches without a host, so their Location would have no host.
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["task_id"] = tasks.TaskId
-    for part in (db, metrics, headers, auth, cli, validation, errors, health):
+    for part in (db, monitoring, headers, auth, cli, validation, errors, health):
         part.init_app(app, config)
     app.register_blueprint(tasks.bp)
     return app

@@ -1,14 +1,19 @@
-"""Settings from the environment."""
+"""Settings from the environment and from `.env`."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 
 import jwt
+from dotenv import dotenv_values
 
 from todo_api import database_url
+
+ENV_FILE = Path(__file__).resolve().parent.parent / ".env"
 
 
 def _secret(value: str) -> str:
@@ -92,6 +97,19 @@ class Config:
     workers: int = setting("WEB_CONCURRENCY", _number, 2)  # processes
     pool_size: int = setting("DB_POOL_SIZE", _number, 8)  # connections of each worker process
     prepare: str = setting("DB_PREPARE", lambda value: _one_of(value, "auto", "on", "off"), "auto")  # prepared statements
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the settings from the environment and from `.env`. The environment takes precedence.
+
+        Raises:
+            SystemExit: one line that names `.env` if it cannot be read, and otherwise as in `from_env`.
+        """
+        try:
+            file = {name: value or "" for name, value in dotenv_values(ENV_FILE).items()}
+        except (OSError, UnicodeError) as error:
+            raise SystemExit(f"todo_api cannot read .env: {type(error).__name__}") from None
+        return cls.from_env(file | os.environ)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
