@@ -36,7 +36,7 @@ EACH = 100  # tasks of a user
 CHUNK = 500_000
 ANY = {
     "status": "all", "search": "", "sort": "created_at", "order": "asc", "after": "", "offset": "0", "limit": "", "body": "{}",
-    "if_match": "*", "flip": "false", "attempt": "1", "if_none_match": "", "idempotency_key": "",
+    "if_match": "*", "flip": "false", "attempt": "1", "idempotency_key": "",
 }  # fmt: skip
 FILL = """
 INSERT INTO tasks (user_id, title, description, completed)

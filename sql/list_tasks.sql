@@ -1,12 +1,10 @@
 -- Returns the tasks of a user as one JSON array, oldest first. With a limit, last_id is the id of the last task of the page if
--- there is a next page. `version` is a hash of `id` and `updated_at` of all tasks of the page. If if_none_match contains it ('*'
--- matches all), `tasks` is null and no JSON is made. `search` ignores case. The stored text may contain it in composed or
--- decomposed Unicode (NFC or NFD).
--- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v status=all -v search= -v after= -v offset=0 -v limit= -v if_none_match= -f sql/list_tasks.sql
+-- there is a next page. `search` ignores case. The stored text may contain it in composed or decomposed Unicode (NFC or NFD).
+-- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v status=all -v search= -v after= -v offset=0 -v limit= -f sql/list_tasks.sql
 -- Plan: one range of tasks_pkey, already in order. The limit is in a subquery, which hides its value from the planner. So the planner
 -- expects few rows and reads them in the order of the key instead of sorting. With `after`, the first page and page 10,000 cost the same.
 WITH page AS (
-    SELECT id, updated_at, task
+    SELECT id, task
     FROM api_tasks AS task
     WHERE user_id = :'user_id'
       AND id > coalesce(nullif(:'after', '')::bigint, 0)
@@ -23,17 +21,9 @@ WITH page AS (
     LIMIT (SELECT nullif(:'limit', '')::bigint + 1)
 ),
 result AS (
-    SELECT
-        array_agg(task) AS tasks,
-        array_agg(id) AS ids,
-        count(*)::int AS count,
-        md5(coalesce(string_agg(int8send(id) || timestamptz_send(updated_at), ''), '')) AS version
-    FROM page
+    SELECT array_agg(task) AS tasks, array_agg(id) AS ids, count(*)::int AS count FROM page
 )
 SELECT
-    CASE WHEN :'if_none_match' <> '*' AND version <> ALL (string_to_array(:'if_none_match', ','))
-        THEN coalesce(array_to_json(CASE WHEN count > nullif(:'limit', '')::int THEN trim_array(tasks, 1) ELSE tasks END)::text, '[]')
-    END AS tasks,
-    version,
+    coalesce(array_to_json(CASE WHEN count > nullif(:'limit', '')::int THEN trim_array(tasks, 1) ELSE tasks END)::text, '[]') AS tasks,
     CASE WHEN count > nullif(:'limit', '')::int THEN ids[nullif(:'limit', '')::int] END AS last_id
 FROM result;

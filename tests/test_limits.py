@@ -13,7 +13,7 @@ from todo_api.limits import Limits
 
 def wait_in_thread(limits: Limits, user_id: str, then: Callable[[], object], *, may_block: bool = False) -> threading.Thread:
     """Start a request that must wait, and return its thread once it waits."""
-    before, groups = len(limits.waiters), limits.groups(user_id, may_block=may_block)
+    before, groups = len(limits.waiting), limits.groups(user_id, may_block=may_block)
 
     def request() -> None:
         limits.acquire(groups, 30)
@@ -22,7 +22,7 @@ def wait_in_thread(limits: Limits, user_id: str, then: Callable[[], object], *, 
 
     thread = threading.Thread(target=request)
     thread.start()
-    wait_until(lambda: len(limits.waiters) > before, "the request waits")
+    wait_until(lambda: len(limits.waiting) > before, "the request waits")
     return thread
 
 
@@ -35,7 +35,7 @@ def test_requests_are_admitted_in_order_of_arrival() -> None:
     for thread in threads:
         thread.join()
     assert order == [0, 1, 2, 3, 4]
-    assert (limits.used, limits.waiters) == ({}, [])
+    assert (limits.used, limits.waiting) == ({}, {})
 
 
 def test_a_new_request_does_not_overtake_one_that_waits() -> None:
@@ -86,7 +86,7 @@ def test_the_error_names_the_limit_that_is_reached() -> None:
         limits.acquire(groups, 0)
     with pytest.raises(TooManyRequests, match=r"^no connection was free in time for user alice$"):
         limits.acquire(groups, 0.01)
-    assert not limits.waiters
+    assert not limits.waiting
 
 
 def test_a_killed_request_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,4 +100,4 @@ def test_a_killed_request_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(KeyboardInterrupt):
         limits.acquire(limits.groups("bob", may_block=False), 30)
     limits.release(first)
-    assert (limits.used, limits.waiters) == ({}, [])
+    assert (limits.used, limits.waiting) == ({}, {})

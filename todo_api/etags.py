@@ -1,6 +1,7 @@
-"""Entity tags of tasks and lists (RFC 9110, sections 8.8.3 and 13.1).
+"""Entity tags (RFC 9110, sections 8.8.3 and 13.1). The ETag of a list is a hash of its JSON, made by werkzeug.
 
-A tag is a fingerprint of the Task schema and a version from the database. So it also changes when a release changes the JSON.
+The ETag of a task is its version in the database, after a fingerprint of the Task schema. So both also change when a release
+changes the JSON.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ TASK_FINGERPRINT = fingerprint(json.loads(DOCUMENT.read_bytes())["components"]["
 
 
 def etag(version: object) -> str:
-    """Return the ETag of a version. A task's version is its `updated_at` in microseconds since 1970; a list's is a hash."""
+    """Return the ETag of a task. Its version is its `updated_at` in microseconds since 1970."""
     return f'"{TASK_FINGERPRINT}-{version}"'
 
 
@@ -35,13 +36,6 @@ def if_match() -> str:
     if "If-Match" not in request.headers or request.if_match.star_tag:
         return "*"
     return _versions(request.if_match.as_set())
-
-
-def if_none_match() -> str:
-    """Return the versions that the client has, separated by commas, or "*" for any. Weak tags count too."""
-    if "If-None-Match" not in request.headers:
-        return ""
-    return "*" if request.if_none_match.star_tag else _versions(request.if_none_match.as_set(include_weak=True))
 
 
 def cacheable(response: Response) -> Response:

@@ -59,8 +59,7 @@ def init_app(app: Flask, config: Config) -> None:
         headers = response.headers
         headers.add("X-Request-Id", g.request_id)
         headers.add("Vary", "Authorization, Origin")
-        if not any(name == "Cache-Control" for name, _ in headers):
-            headers.add("Cache-Control", "no-store")
+        headers.setdefault("Cache-Control", "no-store")
         origin = request.headers.get("Origin")
         if origin and is_allowed(origin) and request.method != "OPTIONS":  # flask-cors adds the headers of a preflight
             headers.add("Access-Control-Allow-Origin", origin)

@@ -10,14 +10,6 @@ Groups = tuple[str, ...]
 SLOW_USER_SECONDS = 60  # how long a user counts as slow after a statement ran into a time limit
 
 
-class Waiter:
-    """A request that waits for a connection."""
-
-    def __init__(self, groups: Groups) -> None:
-        self.groups = groups
-        self.admitted = threading.Event()
-
-
 class Limits:
     """Admits a request if each of its groups uses fewer connections than it may. Other requests wait in order of arrival.
 
@@ -26,14 +18,15 @@ class Limits:
 
     Attributes:
         used: the number of connections that each group uses.
-        waiters: the requests that wait, in order of arrival. None of them can be admitted now.
+        waiting: the groups of each request that waits, in order of arrival. None of them can be admitted now. The key is set to
+            admit the request.
     """
 
     def __init__(self, connections: int) -> None:
         self.maximum = {ALL: connections, BLOCKING: connections - 1 or 1, SLOW: connections // 4 or 1}
         self.maximum_per_user = connections // 2 or 1
         self.used: dict[str, int] = {}
-        self.waiters: list[Waiter] = []
+        self.waiting: dict[threading.Event, Groups] = {}
         self.lock = threading.Lock()
         self.slow_users: dict[str, float] = {}  # monotonic time until which each counts as slow
 
@@ -52,25 +45,16 @@ class Limits:
         with self.lock:
             if self._admit(groups):
                 return
-            waiter = Waiter(groups)
-            self.waiters.append(waiter)
+            admitted = threading.Event()
+            self.waiting[admitted] = groups
         try:
-            waiter.admitted.wait(timeout)
-        except BaseException:  # the greenlet was killed, so it will not call `release`
-            if not self._leave(waiter):
-                self.release(groups)
-            raise
-        if self._leave(waiter):
+            admitted.wait(timeout)
+        finally:
+            with self.lock:
+                still_waiting = self.waiting.pop(admitted, None)
+        if still_waiting:
             full = ", ".join(group for group in groups if self._is_full(group))
             raise TooManyRequests(f"no connection was free in time for {full}")
-
-    def _leave(self, waiter: Waiter) -> bool:
-        """Stop waiting. Return False if the request has been admitted."""
-        with self.lock:
-            if waiter.admitted.is_set():
-                return False
-            self.waiters.remove(waiter)
-            return True
 
     def release(self, groups: Groups) -> None:
         with self.lock:
@@ -79,21 +63,20 @@ class Limits:
                 if not self.used[group]:
                     del self.used[group]
             full: set[Groups] = set()  # thousands of requests of one user may wait, so try their groups only once
-            for waiter in self.waiters.copy():
+            for admitted, waiting_groups in list(self.waiting.items()):
                 if self._is_full(ALL):
                     break
-                if waiter.groups in full:
+                if waiting_groups in full:
                     continue
-                if self._admit(waiter.groups):
-                    self.waiters.remove(waiter)
-                    waiter.admitted.set()
+                if self._admit(waiting_groups):
+                    del self.waiting[admitted]
+                    admitted.set()
                 else:
-                    full.add(waiter.groups)
+                    full.add(waiting_groups)
 
     def _admit(self, groups: Groups) -> bool:
-        for group in groups:
-            if self._is_full(group):
-                return False
+        if any(map(self._is_full, groups)):
+            return False
         for group in groups:
             self.used[group] = self.used.get(group, 0) + 1
         return True

@@ -58,23 +58,22 @@ class Pool(ConnectionPool[Connection]):
         give_up = monotonic() + POOL_TIMEOUT
         groups = self.limits.groups(user_id, may_block=may_block)
         self.limits.acquire(groups, POOL_TIMEOUT)
+        conn = None
         try:
             conn = self._take(max(1, give_up - monotonic()))  # after a long wait, still leave time to connect
-            try:
-                yield conn
-            finally:
-                del self.in_use[conn]
-                conn.last_used = monotonic()
-                self.putconn(conn)
+            yield conn
+            self.limits.forget_slow(user_id)
         except (ResponseTimeout, LockNotAvailable, QueryCanceled):
             self.limits.remember_slow(user_id)
             raise
         except ReadOnlySqlTransaction as error:
             self.drain()  # this server has become a standby
             raise psycopg.OperationalError("the server is read-only") from error
-        else:
-            self.limits.forget_slow(user_id)
         finally:
+            if conn:
+                del self.in_use[conn]
+                conn.last_used = monotonic()
+                self.putconn(conn)
             self.limits.release(groups)
 
     def _take(self, timeout: float) -> Connection:
@@ -89,4 +88,4 @@ class Pool(ConnectionPool[Connection]):
     @property
     def waiting(self) -> int:
         """The number of requests that wait for a connection."""
-        return len(self.limits.waiters) + self.get_stats()["requests_waiting"]
+        return len(self.limits.waiting) + self.get_stats()["requests_waiting"]

@@ -24,7 +24,6 @@ VALUES = {
     "after": "",
     "offset": "0",
     "limit": "",
-    "if_none_match": "",
 }
 
 
