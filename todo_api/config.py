@@ -106,10 +106,10 @@ class Config:
             SystemExit: one line that names `.env` if it cannot be read, and otherwise as in `from_env`.
         """
         try:
-            file = {name: value or "" for name, value in dotenv_values(ENV_FILE).items()}
+            variables = dotenv_values(ENV_FILE, encoding="utf-8-sig")  # Windows editors add a byte order mark
         except (OSError, UnicodeError) as error:
             raise SystemExit(f"todo_api cannot read .env: {type(error).__name__}") from None
-        return cls.from_env(file | os.environ)
+        return cls.from_env({name: value or "" for name, value in variables.items()} | os.environ)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:

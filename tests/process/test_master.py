@@ -63,6 +63,13 @@ def test_a_secret_of_the_env_file_keeps_its_line_break(database_url: str, tmp_pa
         assert service.client("alice").send("GET", "/api/alice/tasks", headers, None).status == 200
 
 
+def test_an_env_file_may_begin_with_a_byte_order_mark(database_url: str, tmp_path: Path) -> None:
+    service, _ = reads_env_file(database_url, tmp_path, "\ufeffBETTER_AUTH_URL=http://localhost:3000\n")
+    del service.env["BETTER_AUTH_URL"]
+    with service:
+        assert service.client("alice").call("GET").status == 200
+
+
 @pytest.fixture
 def reloadable(database_url: str, tmp_path: Path) -> Iterator[tuple[Service, Path]]:
     """Start a service that reads its settings from a `.env` file. Yield both."""
