@@ -35,7 +35,7 @@ test-browser: $(VENV)/installed ## Test /docs and examples/ in Chromium (needs N
 fuzz: $(VENV)/installed ## Send random requests to a running service for a few minutes
 	FUZZ_EXAMPLES=50000 $(BIN)/python -m pytest tests/process/test_fuzz.py
 
-bench: $(VENV)/installed .venv-bench/installed ## Compare the speed with other services (options: ROUNDS=5 WORKLOADS=mixed,get CONNECTIONS=200; LATENCY_MS=3 delays the database)
+bench: $(VENV)/installed .venv-bench/installed ## Compare the speed with other services (options: ROUNDS=5 SERVERS=todo_api,fastapi_asyncpg WORKLOADS=mixed,get CONNECTIONS=200; LATENCY_MS=3 delays the database)
 	@$(BIN)/python -m benchmarks.compare
 
 bench-scale: $(VENV)/installed ## Measure the SQL statements on 10,000 and on 10,000,000 tasks (TASKS=1000000 for fewer)
@@ -50,7 +50,7 @@ format: $(VENV)/installed ## Format the code
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
-clean: ## Remove everything that was installed or created in this folder
+clean: ## Remove the installed Python packages, the data of `make run` (.demo), and all caches
 	rm -rf .venv* .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/demo-installed: requirements.txt requirements-demo.txt

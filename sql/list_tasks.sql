@@ -1,5 +1,5 @@
 -- Returns the tasks of a user as one JSON array, oldest first. With a limit, last_id is the id of the last task of the page if
--- there is a next page. `search` ignores case. The stored text may contain it in composed or decomposed Unicode (NFC or NFD).
+-- there is a next page. `search` ignores case, and finds text in composed and in decomposed Unicode (NFC and NFD).
 -- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v status=all -v search= -v after= -v offset=0 -v limit= -f sql/list_tasks.sql
 -- Plan: one range of tasks_pkey, already in order. The limit is in a subquery, which hides its value from the planner. So the planner
 -- expects few rows and reads them in the order of the key instead of sorting. With `after`, the first page and page 10,000 cost the same.

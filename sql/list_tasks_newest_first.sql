@@ -1,5 +1,5 @@
 -- Returns the tasks of a user as one JSON array, newest first. With a limit, last_id is the id of the last task of the page if
--- there is a next page. `search` ignores case. The stored text may contain it in composed or decomposed Unicode (NFC or NFD).
+-- there is a next page. `search` ignores case, and finds text in composed and in decomposed Unicode (NFC and NFD).
 -- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v status=all -v search= -v after= -v offset=0 -v limit= -f sql/list_tasks_newest_first.sql
 -- Plan: like list_tasks.sql, backwards.
 WITH page AS (

@@ -1,9 +1,9 @@
 -- Returns the tasks of a user as one JSON array, sorted by title or time of the last change. With a limit, last_id is the id of
--- the last task of the page if there is a next page. `search` ignores case. The stored text may contain it in composed or
--- decomposed Unicode (NFC or NFD).
+-- the last task of the page if there is a next page. `search` ignores case, and finds text in composed and in decomposed Unicode
+-- (NFC and NFD).
 -- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v status=all -v search= -v sort=title -v order=asc -v offset=0 -v limit= -f sql/list_tasks_sorted.sql
--- Plan: all tasks of the user through tasks_pkey, then a sort. A user who has a large part of all tasks gets a sequential scan. No index
--- serves these orders, because it would slow down every write.
+-- Plan: all tasks of the user through tasks_pkey, then a sort. A user who has a large part of all tasks gets a sequential scan.
+-- There is no index for these orders, because it would slow down every write.
 WITH page AS (
     SELECT id, task
     FROM api_tasks AS task

@@ -1,4 +1,4 @@
--- Deletes all tasks of a user for ever and prints their number. For requests under data protection law.
+-- Permanently deletes all tasks of a user, and prints how many there were. For requests under data protection law.
 -- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -f sql/admin/delete_user.sql
 -- Export the tasks first. Until they expire, logs still hold the user's id, and backups still hold the user's id and tasks.
 -- Tokens of the user stay valid.

@@ -1,5 +1,5 @@
--- Counts the connections by application and state, and compares their number with the limit. `longest` is the longest time that one
--- of them has been in its state.
+-- Counts the connections by application and state, and compares their number with the limit. `longest` is the longest time that
+-- any of them has been in its current state.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/connections.sql
 SELECT
     CASE WHEN grouping(datname) = 1 THEN 'all of ' || current_setting('max_connections') ELSE datname END AS database,

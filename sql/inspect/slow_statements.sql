@@ -1,4 +1,4 @@
--- Ranks the statements by the time that the database spent on them. A statement of sql/ contains the name of its file.
+-- Ranks the statements by the time that the database spent on them. A statement from sql/ contains the name of its file.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/slow_statements.sql
 SELECT to_regclass('pg_stat_statements') IS NOT NULL
    AND current_setting('pg_stat_statements.max', true) IS NOT NULL AS counted \gset

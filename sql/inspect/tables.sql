@@ -1,7 +1,7 @@
 -- Measures each table: rows, dead rows, size on disk, and when it was last vacuumed.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/tables.sql
 -- All counts are estimates. unused_percent is the free part of the table: at least 10 for the table `tasks` because of its
--- fillfactor, and meaningless for a table with few rows. hot_percent is the part of the updates that did not touch the indexes;
+-- fillfactor, and meaningless for a table with few rows. hot_percent is the share of the updates that did not touch the indexes;
 -- it should be near 100.
 SELECT to_regclass('pg_dist_partition') IS NOT NULL AS citus \gset
 \if :citus

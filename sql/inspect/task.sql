@@ -1,4 +1,5 @@
--- Shows a task of any user by its id, for example from a log record. Reads all tasks, because the key begins with user_id.
+-- Shows a task, whoever owns it. `task_id` can be an id from a log record, for example. Reads all tasks, because the key begins
+-- with user_id.
 -- Try it: psql "$NEON_DATABASE_URL" -v task_id=1234 -f sql/inspect/task.sql
 \if :{?task_id}
 SELECT

@@ -1,4 +1,4 @@
--- Lists the 100 most recently changed tasks of a user. all_tasks counts all tasks of the user. Long texts are cut.
+-- Lists the 100 most recently changed tasks of a user. all_tasks counts all tasks of the user. Long texts are truncated.
 -- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -f sql/inspect/user_tasks.sql
 \if :{?user_id}
 SELECT

@@ -21,7 +21,7 @@
 --   DELETE FROM imported_tasks WHERE id = 7;
 --
 -- To roll back, start the old backend. These statements copy the tasks that were created in `tasks` to the old table. They do not copy
--- changes of imported tasks:
+-- changes to imported tasks:
 --   SET TimeZone = 'UTC';
 --   INSERT INTO task (id, user_id, title, description, completed, created_at, updated_at)
 --   SELECT id, user_id, title, description, completed, created_at, updated_at

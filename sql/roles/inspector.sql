@@ -1,5 +1,5 @@
--- Creates the role inspector, which can run sql/inspect/ and change nothing. Run it as the service's own role: inspector can then also
--- read all tables that this role creates later, for example those of Better Auth.
+-- Creates the role inspector, which can run the files in sql/inspect/ but cannot change anything. Run it as the service's own
+-- role: inspector can then also read all tables that this role creates later, for example those of Better Auth.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/roles/inspector.sql
 SELECT 'CREATE ROLE inspector LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'inspector') \gexec
 GRANT pg_monitor TO inspector;
