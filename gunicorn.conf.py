@@ -11,7 +11,8 @@ settings = master.read_settings()
 
 bind = settings.bind
 workers = settings.workers
-# Each connection has a greenlet, not a thread. Hundreds of slow clients, or of requests that wait for a row, block no one.
+# Each client connection has a greenlet, not a thread. So hundreds of slow clients, or of requests that wait for a locked row, do
+# not block others.
 worker_class = worker.GracefulGeventWorker
 # The master imports the application once, and exits if that fails. Otherwise each worker would import it, and gunicorn would
 # replace failing workers for ever.

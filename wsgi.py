@@ -1,4 +1,4 @@
-"""The application for WSGI servers. gunicorn's master migrates the database; before any other server, run `flask migrate`."""
+"""The application for WSGI servers. gunicorn migrates the database. Before you start another server, run `flask migrate`."""
 
 from todo_api import create_app
 

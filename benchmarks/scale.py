@@ -29,7 +29,7 @@ from dev.server import environment
 from todo_api import create_app
 from todo_api.config import Config
 from todo_api.connection import Connection
-from todo_api.statements import SQL, Statement, statement
+from todo_api.statements import SQL, Statement, read_statement
 
 CALLS = 2000
 EACH = 100  # tasks of a user
@@ -58,7 +58,7 @@ def connect(url: str) -> Connection:
 
 @functools.cache
 def named(name: str) -> Statement:
-    return statement(SQL / f"{name}.sql")
+    return read_statement(SQL / f"{name}.sql")
 
 
 def run(conn: Connection, name: str, values: dict[str, str]) -> Any:

@@ -104,6 +104,13 @@ def test_a_rejected_origin_is_logged_once(database_url: str, caplog: pytest.LogC
     assert "BETTER_AUTH_URL" in record["message"]
 
 
+def test_a_page_of_the_service_itself_is_not_logged(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    with application(database_url) as app:
+        response = in_process(app)("POST", "/api/alice/tasks", {"Origin": "http://localhost", "Host": "localhost"}, b"{}")
+    assert "Access-Control-Allow-Origin" not in response.headers
+    assert "origin" not in caplog.text
+
+
 def test_a_rejected_preflight_is_logged_because_browsers_send_nothing_else(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

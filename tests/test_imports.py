@@ -7,7 +7,7 @@ import todo_api
 
 PACKAGE = Path(todo_api.__file__).parent
 ALLOWED = {
-    "__init__": {"app", "auth", "cli", "config", "db", "errors", "headers", "health", "monitoring", "tasks", "validation"},
+    "__init__": {"app", "auth", "cli", "config", "db", "errors", "headers", "health", "logs", "metrics", "tasks", "validation"},
     "auth": {"config", "jwks", "tokens"},
     "cli": {"config", "migrations", "tokens"},
     "config": {"database_url"},
@@ -18,10 +18,10 @@ ALLOWED = {
     "headers": {"config"},
     "health": {"config", "db", "etags", "validation"},
     "master": {"__version__", "config", "connection", "migrations"},
-    "metrics": {"db", "errors", "pool"},
-    "migrations": {"connection", "outage", "statements"},
-    "monitoring": {"config", "metrics"},
-    "outage": {"app"},
+    "logs": {"config"},
+    "metrics": {"config", "db", "jwks", "outage", "pool"},
+    "migrations": {"connection", "database_url", "outage", "statements"},
+    "outage": {"app", "database_url"},
     "pool": {"app", "config", "connection", "limits"},
     "tasks": {"app", "auth", "db", "etags", "headers", "validation"},
     "tokens": {"config", "jwks"},

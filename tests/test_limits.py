@@ -84,7 +84,7 @@ def test_the_error_names_the_limit_that_is_reached() -> None:
     groups = limits.groups("alice", may_block=True)
     for _ in range(2):
         limits.acquire(groups, 0)
-    with pytest.raises(TooManyRequests, match=r"^no connection was free in time for user alice$"):
+    with pytest.raises(TooManyRequests, match=r"^no connection was free in time; limits reached: user alice$"):
         limits.acquire(groups, 0.01)
     assert not limits.waiting
 

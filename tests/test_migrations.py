@@ -97,9 +97,9 @@ def test_a_lock_that_never_becomes_free_ends_the_start(
     assert migrate(empty_database) == with_an_index
 
 
-@pytest.mark.parametrize("limit", ["idle_in_transaction_session_timeout", "transaction_timeout"])
+@pytest.mark.parametrize("limit", ["idle_in_transaction_session_timeout", "transaction_timeout", "statement_timeout"])
 def test_a_long_migration_outside_of_a_transaction_is_recorded(limit: str, empty_database: str, folder: Path) -> None:
-    (folder / "0001_slow.sql").write_text("-- No transaction\nSELECT pg_sleep(0.5); SELECT pg_sleep(0.5); SELECT pg_sleep(0.5);")
+    (folder / "0001_slow.sql").write_text("-- No transaction\nSELECT pg_sleep(0.5); SELECT pg_sleep(1.5);")
     with psycopg.connect(empty_database) as conn:
         if not conn.execute("SELECT 1 FROM pg_settings WHERE name = %s", [limit]).fetchone():
             pytest.skip(f"{limit} needs PostgreSQL 17")

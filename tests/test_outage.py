@@ -14,7 +14,7 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from tests.support.client import Client, application, in_process
 from tests.support.server import free_port
 from todo_api.app import ResponseTimeout
-from todo_api.outage import Outage
+from todo_api.outage import OutageLog
 
 PASSWORD = "hunter2"
 SERVER = "postgresql://user:hunter2@db.example.com:6432/todo"
@@ -22,13 +22,13 @@ SERVER = "postgresql://user:hunter2@db.example.com:6432/todo"
 
 @pytest.fixture(autouse=True)
 def no_earlier_error() -> Iterator[None]:
-    Outage.connect_error = None
+    OutageLog.connect_error = None
     yield
-    Outage.connect_error = None
+    OutageLog.connect_error = None
 
 
 def failed_connect(message: str) -> None:
-    Outage.connect_error = psycopg.OperationalError(message)
+    OutageLog.connect_error = psycopg.OperationalError(message)
 
 
 def failure(database_url: str, caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_the_records_of_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytes
     caplog.set_level("INFO")
     clock = [1000.0]
     monkeypatch.setattr("todo_api.outage.monotonic", lambda: clock[0])
-    current = Outage(SERVER)
+    current = OutageLog(SERVER)
     failed_connect("FATAL: the database system is\n\tstarting up")
     for clock[0] in (1000.0, 1001.0, 1009.9, 1010.0, 1012.0, 1021.0):
         current.record_failure(PoolTimeout("no connection"))
@@ -118,7 +118,7 @@ def test_the_records_of_an_outage(monkeypatch: pytest.MonkeyPatch, caplog: pytes
 def test_one_failed_statement_is_no_outage(
     error: psycopg.Error, is_outage: bool, app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    current = Outage(SERVER)
+    current = OutageLog(SERVER)
     with app.test_request_context():
         current.record_failure(error)
     assert bool(current.began) == is_outage
@@ -129,7 +129,7 @@ def test_one_failed_statement_is_no_outage(
 
 
 def test_requests_that_wait_during_an_outage_are_counted(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
-    current = Outage(SERVER)
+    current = OutageLog(SERVER)
     with app.test_request_context():
         current.record_failure(TooManyRequests("no connection was free in time"))
         current.record_failure(PoolTimeout("no connection"))
@@ -142,7 +142,7 @@ def test_a_read_only_server_is_no_outage_because_reads_succeed(app: Flask, caplo
     error = psycopg.OperationalError("the server is read-only")
     error.__cause__ = ReadOnlySqlTransaction("cannot execute INSERT in a read-only transaction")
     with app.test_request_context():
-        Outage(SERVER).record_failure(error)
+        OutageLog(SERVER).record_failure(error)
     record = vars(caplog.records[-1])
     assert (record["msg"], record["sqlstate"]) == ("database error", "25006")
     assert record["cause"] == "cannot execute INSERT in a read-only transaction"

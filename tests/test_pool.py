@@ -92,6 +92,12 @@ def test_users_whose_statements_time_out_share_a_quarter_of_the_connections(pool
         use(pool, "slow-2").close()
 
 
+def test_health_checks_never_count_as_slow(pool: Pool) -> None:
+    with pytest.raises(ResponseTimeout):
+        run_slow_statement(pool, "")
+    assert not pool.limits.slow_users
+
+
 def test_a_lost_connection_does_not_make_its_user_slow(pool: Pool) -> None:
     with pytest.raises(psycopg.OperationalError), pool.acquire("alice", may_block=False) as conn:
         conn.execute("SELECT pg_terminate_backend(pg_backend_pid())")

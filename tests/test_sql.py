@@ -14,7 +14,7 @@ from tests.support.load import every_operation
 from tests.support.psql import check_head, psql
 from tests.support.statements import BOUND, FILES, VALUES, execute, parameters
 from todo_api.connection import SETTINGS, Connection
-from todo_api.statements import SQL, statement
+from todo_api.statements import SQL, read_statement
 
 LIST = {name: VALUES[name] for name in ("status", "search", "after", "offset", "limit")}
 
@@ -98,10 +98,10 @@ def test_a_plan_reads_one_range_of_the_key_and_sorts_nothing(file: Path, sql: ps
 
 
 def test_a_statement_contains_the_name_of_its_file() -> None:
-    assert statement(SQL / "get_task.sql").text.startswith(b"SELECT /* get_task */ ")
-    assert b"--" not in statement(SQL / "get_task.sql").text
+    assert read_statement(SQL / "get_task.sql").text.startswith(b"SELECT /* get_task */ ")
+    assert b"--" not in read_statement(SQL / "get_task.sql").text
 
 
 def test_no_value_is_cut_off_at_u0000(database_url: str) -> None:
     with Connection.connect(database_url, prepare="on") as conn, pytest.raises(psycopg.DataError, match="NUL"):
-        conn.fetch_row(statement(SQL / "get_task.sql"), {"user_id": "alice\0bob", "task_id": "1"})
+        conn.fetch_row(read_statement(SQL / "get_task.sql"), {"user_id": "alice\0bob", "task_id": "1"})

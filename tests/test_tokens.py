@@ -260,7 +260,7 @@ def test_a_withdrawn_key_is_dropped(server: KeyServer, verifier: Verifier, monke
 
 def wait_for_fetches(server: KeyServer, verifier: Verifier, count: int) -> None:
     """Wait until that many fetches, counted from the start of the server, have ended."""
-    wait_until(lambda: server.fetches == count and not verifier.keys.fetch_lock.locked(), "the fetches have ended")
+    wait_until(lambda: server.fetches == count and not verifier.key_store.fetch_lock.locked(), "the fetches have ended")
 
 
 def test_many_unknown_keys_cause_one_fetch(server: KeyServer, verifier: Verifier) -> None:
@@ -429,7 +429,7 @@ def test_a_known_key_never_waits_for_a_hanging_server(
     for n in range(20):
         assert verifier.user_id(KEYS["EdDSA"].token(server, {"sub": f"user-{n}"})) == f"user-{n}"
     assert asked.wait(10)
-    assert verifier.keys.fetch_lock.locked(), "the fetch ended, but it should still hang"
+    assert verifier.key_store.fetch_lock.locked(), "the fetch ended, but it should still hang"
     released.set()
     wait_for_fetches(server, verifier, 2)
 

@@ -4,7 +4,7 @@ import sys
 
 from flask import Flask
 
-from todo_api import auth, cli, db, errors, headers, health, monitoring, tasks, validation
+from todo_api import auth, cli, db, errors, headers, health, logs, metrics, tasks, validation
 from todo_api.app import TodoApp
 from todo_api.config import Config
 
@@ -29,7 +29,8 @@ def create_app(config: Config | None = None) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["task_id"] = tasks.TaskId
-    for part in (db, monitoring, headers, auth, cli, validation, errors, health):
+    # `db` is first, because `metrics` needs its pool. `headers` begins a request: the others need its id and start time.
+    for part in (db, headers, logs, metrics, auth, cli, validation, errors, health):
         part.init_app(app, config)
     app.register_blueprint(tasks.bp)
     return app

@@ -5,14 +5,13 @@ docs/performance.md lists each of them, what it depends on, and the test that co
 
 import contextlib
 import time
-from selectors import EVENT_READ
 from typing import Any, cast
 
 import psycopg
 from flask import Flask, Request, Response
 from gevent.socket import wait_read, wait_readwrite
 from psycopg.abc import RV, PQGen
-from psycopg.waiting import Ready
+from psycopg.waiting import Ready, Wait
 from werkzeug.datastructures import Headers
 from werkzeug.routing import MapAdapter
 
@@ -29,10 +28,11 @@ class TodoApp(Flask):
     response_class = ApiResponse
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Match by path alone: no route depends on the host. Settings that concern the host get Flask's own method."""
+        """Match by path alone: no route depends on the host. If SERVER_NAME or TRUSTED_HOSTS is set, Flask's own method runs."""
         if request is None or self.config["SERVER_NAME"] or self.config["TRUSTED_HOSTS"]:
             return super().create_url_adapter(request)
-        return MapAdapter(self.url_map, "", request.root_path, "", request.scheme, request.path, request.method)
+        server_name = subdomain = ""
+        return MapAdapter(self.url_map, server_name, request.root_path, subdomain, request.scheme, request.path, request.method)
 
 
 class ResponseTimeout(psycopg.OperationalError):
@@ -48,18 +48,18 @@ class GeventConnection(psycopg.Connection[tuple[Any, ...]]):
 
     response_timeout: float
 
-    def wait(self, gen: PQGen[RV], interval: float = 0, timeout: float | None = None) -> RV:  # noqa: ARG002, psycopg passes it
+    def wait(self, gen: PQGen[RV], interval: float = 0, timeout: float | None = None) -> RV:  # noqa: ARG002, for LISTEN only
         """Run a generator of psycopg until it returns its result. After the timeout, cancel the statement and disconnect.
 
         Raises:
             ResponseTimeout
         """
-        give_up = time.monotonic() + (self.response_timeout if timeout is None else timeout)
+        give_up = time.monotonic() + self.response_timeout
         try:
             wanted = next(gen)
             while True:
-                wait = wait_read if wanted == EVENT_READ else wait_readwrite
-                wait(self.pgconn.socket, max(0, give_up - time.monotonic()))
+                wait_for = wait_read if wanted == Wait.R else wait_readwrite
+                wait_for(self.pgconn.socket, max(0, give_up - time.monotonic()))
                 wanted = gen.send(Ready.RW)  # a wrong "ready" does no harm: psycopg's reads and writes never block
         except StopIteration as stop:
             return cast(RV, stop.value)

@@ -20,7 +20,7 @@ def init_app(app: Flask, config: Config) -> None:
 
 
 def login_required(view: Callable[..., Response]) -> Callable[..., Response]:
-    """Check the token against the path's `user_id` before the view runs. The view is called without it and uses `g.user_id`.
+    """Check the token against the path's `user_id` before the view runs. The view uses `g.user_id` instead of an argument.
 
     The response is 401 without a valid token and 403 on another user's path. The body is not read before these checks.
     """

@@ -14,7 +14,9 @@ PLACEHOLDERS = {"BETTER_AUTH_SECRET": "?" * 32, "NEON_DATABASE_URL": "postgresql
 
 def needs_no_setting(arguments: list[str]) -> bool:
     """Return whether this command line asks only for help or for the version."""
-    return arguments[-1] == "--help" or arguments[1:] == ["version"] or (Path(arguments[0]).name == "flask" and not arguments[1:])
+    command = arguments[1:]
+    without_command = Path(arguments[0]).name == "flask" and not command
+    return without_command or command == ["version"] or command[-1:] == ["--help"]
 
 
 def init_app(app: Flask, config: Config) -> None:

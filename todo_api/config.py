@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 
 from todo_api import database_url
 
+Parse = Callable[[str], Any]  # raises ValueError with what is wrong
 ENV_FILE = Path(__file__).resolve().parent.parent / ".env"
 
 
@@ -26,8 +27,8 @@ def _secret(value: str) -> str:
     return value
 
 
-def _split(url: str) -> SplitResult | None:
-    """Split an http:// or https:// URL. None if it is malformed or contains a user name, a password or a space."""
+def _parse_http_url(url: str) -> SplitResult | None:
+    """Parse an http:// or https:// URL. None if it is malformed or contains a user name, a password or a space."""
     if not re.fullmatch("[!-~]+", url):  # urlsplit would drop tabs and line breaks
         return None
     try:
@@ -41,14 +42,14 @@ def _split(url: str) -> SplitResult | None:
 def _origins(value: str) -> tuple[str, ...]:
     origins = [origin.strip().rstrip("/").lower() for origin in value.split(",")]
     for origin in origins:
-        url = _split(origin)
+        url = _parse_http_url(origin)
         if url is None or origin != f"{url.scheme}://{url.netloc}":
             raise ValueError("must be one or more origins like https://app.example.com, comma-separated, without a path")
     return tuple(origin.removesuffix(":443" if origin.startswith("https:") else ":80") for origin in origins)
 
 
 def _url(value: str) -> str:
-    url = _split(value)
+    url = _parse_http_url(value)
     if url is None or not url.path:
         raise ValueError("must be an http:// or https:// URL with a host and a path, without a user name, password or space")
     return value
@@ -70,17 +71,18 @@ def _number(value: str) -> int:
     return int(value)
 
 
-def setting(variable: str, parse: Callable[[str], Any], default: Any = MISSING, *, secret: bool = False) -> Any:
-    """A field that is read from the variable, and required without a default. repr() and the log leave a secret out."""
-    return field(default=default, repr=not secret, metadata={"variable": variable, "parse": parse})
+def setting(variable: str, parse: Parse, default: Any = MISSING, *, secret: bool = False, strip: bool = True) -> Any:
+    """A field that is read from this environment variable. If it has no default, it is required. repr() leaves a secret out."""
+    return field(default=default, repr=not secret, metadata={"variable": variable, "parse": parse, "strip": strip})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """All settings. `.env.example` explains each variable."""
 
-    secret: str = setting("BETTER_AUTH_SECRET", _secret, secret=True)  # of HS256 tokens
-    previous_secret: str = setting("BETTER_AUTH_SECRET_PREVIOUS", _secret, "", secret=True)  # of tokens from before a change
+    # The key of HS256 tokens, and the key before it, whose tokens stay valid. Node.js keeps a trailing newline, so these do too.
+    secret: str = setting("BETTER_AUTH_SECRET", _secret, secret=True, strip=False)
+    previous_secret: str = setting("BETTER_AUTH_SECRET_PREVIOUS", _secret, "", secret=True, strip=False)
     database_url: str = setting("NEON_DATABASE_URL", database_url.normalise, secret=True)  # in libpq's form
     origins: tuple[str, ...] = setting("BETTER_AUTH_URL", _origins)  # allowed by CORS; the first is the Better Auth server
     jwks_url: str = setting("BETTER_AUTH_JWKS_URL", _url, "")  # default: the first origin + /api/auth/jwks
@@ -121,12 +123,11 @@ class Config:
         values: dict[str, Any] = {}
         problems = []
         for each in fields(cls):
-            variable, parse = each.metadata["variable"], each.metadata["parse"]
+            variable = each.metadata["variable"]
             value = env.get(variable, "")
             try:
                 if value.strip():
-                    # Secrets are used as given, because Node.js keeps a trailing newline too.
-                    values[each.name] = parse(value if parse is _secret else value.strip())
+                    values[each.name] = each.metadata["parse"](value.strip() if each.metadata["strip"] else value)
                 elif each.default is MISSING:
                     problems.append(f"{variable} is not set")
             except UnicodeError:  # its text would show a part of the value
@@ -136,4 +137,5 @@ class Config:
         if problems:
             raise SystemExit(f"todo_api cannot start: {'; '.join(problems)}")
         origin = values["origins"][0]
-        return cls(**{"jwks_url": f"{origin}/api/auth/jwks", "issuer": origin, "audience": origin, **values})
+        defaults = {"jwks_url": f"{origin}/api/auth/jwks", "issuer": origin, "audience": origin}
+        return cls(**(defaults | values))

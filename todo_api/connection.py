@@ -7,7 +7,7 @@ from typing import Any, Self
 import psycopg
 
 from todo_api.app import GeventConnection
-from todo_api.outage import Outage
+from todo_api.outage import OutageLog
 from todo_api.statements import Statement
 
 RESPONSE_TIMEOUT = 11  # seconds to wait for the server. A direct connection also has statement_timeout, which is shorter.
@@ -32,7 +32,7 @@ class Connection(GeventConnection):
 
     @classmethod
     def connect(cls, conninfo: str = "", *, prepare: Any = "auto", **kwargs: Any) -> Self:
-        """Connect and configure. Store the error, or None, in Outage.connect_error for the log.
+        """Connect and configure. Store the error, or None, in OutageLog.connect_error.
 
         Args:
             prepare: whether to prepare statements: "on", "off", or "auto" (unless there is a pooler).
@@ -42,34 +42,35 @@ class Connection(GeventConnection):
         try:
             conn = super().connect(conninfo, autocommit=True, client_encoding="utf8", **kwargs)
             conn._configure(prepare)
-            Outage.connect_error = None
+            OutageLog.connect_error = None
             return conn
         except psycopg.Error as error:
             if conn:
                 conn.close()
-            Outage.connect_error = error
+            OutageLog.connect_error = error
             raise
 
     def _configure(self, prepare: str) -> None:
         self.last_used = time.monotonic()
-        # A pooler reports another process id than PostgreSQL. Its clients share connections, so our settings and prepared
-        # statements would reach them. Another client's SELECT could have the same name as our prepared DELETE.
+        # A pooler reports another process id than PostgreSQL. Behind it, several clients share a connection to the server. So our
+        # settings would apply to other clients. A prepared statement of theirs could also have the name of one of ours, and we
+        # would run it.
         self.direct = self.execute("SELECT pg_backend_pid()").fetchone() == (self.info.backend_pid,)
         if self.direct:
             self.execute(SETTINGS)
         self.prepares = prepare == "on" or (prepare == "auto" and self.direct)
         self.raw_cursor = psycopg.RawCursor(self)  # takes $1, $2, …; one for all statements is cheaper than one for each
 
-    def fetch_row(self, statement: Statement, values: Mapping[str, str]) -> tuple[Any, ...] | None:
-        """Run the statement and return its first row, or None if there is none."""
+    def fetch_row(self, statement: Statement, values: Mapping[str, str]) -> tuple[Any, ...]:
+        """Run the statement and return its first row, or () if there is none."""
         cursor, arguments = self.raw_cursor, [values[name] for name in statement.parameters]
         try:
-            return cursor.execute(statement.text, arguments, prepare=self.prepares).fetchone()
+            return cursor.execute(statement.text, arguments, prepare=self.prepares).fetchone() or ()
         except psycopg.errors.FeatureNotSupported:
             if not self.prepares:
                 raise
             self.execute("DEALLOCATE ALL")  # a migration has changed a result type: the statement must be prepared again
-            return cursor.execute(statement.text, arguments, prepare=True).fetchone()
+            return cursor.execute(statement.text, arguments, prepare=True).fetchone() or ()
 
     def check_alive(self) -> None:
         """Raise psycopg.OperationalError if the connection is lost."""

@@ -23,8 +23,9 @@ def normalise(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower().partition("+")[0] not in ("postgresql", "postgres"):
         raise ValueError("must be a URL that begins with postgresql://")
-    # libpq ends the user and password at the first @ before the first slash. So a password may contain a question mark.
-    credentials, location, query = re.findall(r"\A([^/@]*@|)([^?]*)\??(.*)", rest, re.DOTALL)[0]
+    # As in libpq, an @ before the first slash ends the user and the password. So a ? before it belongs to the password.
+    credentials = rest[: rest.partition("/")[0].find("@") + 1]
+    location, _, query = rest.removeprefix(credentials).partition("?")
     base, known = f"postgresql://{credentials}{location}?", []
     for parameter in query.split("&"):
         name, _, value = parameter.partition("=")
@@ -36,8 +37,8 @@ def normalise(url: str) -> str:
         options = conninfo_to_dict(base + "&".join(known))
     except ProgrammingError:  # its text quotes the URL with the password
         raise ValueError("is not a valid PostgreSQL URL; special characters of the password must be percent-encoded") from None
-    host, port = str(options.get("host", "")), str(options.get("port", ""))
-    if "@" in location or not all(re.fullmatch("[0-9]{1,5}", each) and 0 < int(each) < 65536 for each in port.split(",") if each):
+    host, ports = str(options.get("host", "")), filter(None, str(options.get("port", "")).split(","))
+    if "@" in location or not all(re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65536 for port in ports):
         raise ValueError("has an invalid host, port or database; special characters of the password must be percent-encoded")
     if options.get("sslmode", "prefer") not in SSLMODES:
         raise ValueError(f"has an unknown sslmode, expected one of {', '.join(sorted(SSLMODES))}")
@@ -47,7 +48,15 @@ def normalise(url: str) -> str:
 
 
 def _is_known(parameter: str) -> bool:
+    """Return whether libpq knows the parameter."""
     try:
-        return bool(make_conninfo(**{parameter: "1"}))
-    except ProgrammingError:  # libpq does not know it
+        make_conninfo(**{parameter: "1"})
+    except ProgrammingError:
         return False
+    return True
+
+
+def server(url: str) -> dict[str, object]:
+    """Return the host and the port of a normalised URL, for messages and the log."""
+    options = conninfo_to_dict(url)
+    return {"host": options.get("host") or "local socket", "port": options.get("port") or 5432}

@@ -8,9 +8,9 @@ from typing import Any
 from flask import Flask, current_app, g
 
 from todo_api.config import Config
-from todo_api.outage import Outage
+from todo_api.outage import OutageLog
 from todo_api.pool import Pool
-from todo_api.statements import SQL, statement
+from todo_api.statements import SQL, read_statement
 
 
 def init_app(app: Flask, config: Config) -> None:
@@ -20,13 +20,13 @@ def init_app(app: Flask, config: Config) -> None:
     os.environ.setdefault("RES_OPTIONS", "timeout:2 attempts:2")
     app.extensions["pool"] = pool = Pool(config)
     atexit.register(pool.close)  # also runs in each worker, which inherits it
-    app.extensions["statements"] = {path.stem: statement(path) for path in SQL.glob("*.sql")}
+    app.extensions["statements"] = {path.stem: read_statement(path) for path in SQL.glob("*.sql")}
 
 
-def execute(name: str, /, *, may_block: bool = False, **values: str) -> tuple[Any, ...] | None:
+def execute(name: str, /, *, may_block: bool = False, **values: str) -> tuple[Any, ...]:
     """Run the statement of `sql/{name}.sql` with these values and the `user_id` of the request.
 
-    `g.database_seconds` is then the time spent, including the wait for a connection.
+    It sets `g.database_seconds` to the time that this took, including the wait for a connection.
 
     Args:
         name: name of the file.
@@ -34,20 +34,20 @@ def execute(name: str, /, *, may_block: bool = False, **values: str) -> tuple[An
         values: the parameters of the statement, as text.
 
     Returns:
-        The first row, or None if there is none.
+        The first row, or () if there is none.
 
     Raises:
         psycopg.OperationalError: there was no connection in time, it was lost, or a time limit passed.
     """
     extensions, started = current_app.extensions, time.perf_counter()
-    outage: Outage = extensions["outage"]
+    outage_log: OutageLog = extensions["outage_log"]
     pool: Pool = extensions["pool"]
     user_id = g.get("user_id", "")
     try:
         with pool.acquire(user_id, may_block=may_block) as conn:
             row = conn.fetch_row(extensions["statements"][name], values | {"user_id": user_id})
-        if outage.began:
-            outage.end()
+        if outage_log.began:
+            outage_log.end()
         return row
     finally:
         g.database_seconds = time.perf_counter() - started

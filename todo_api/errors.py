@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from todo_api.config import Config
-from todo_api.outage import Outage
+from todo_api.outage import OutageLog
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ DATABASE_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.Int
 
 
 def init_app(app: Flask, config: Config) -> None:
-    app.extensions["outage"] = Outage(config.database_url)
+    app.extensions["outage_log"] = OutageLog(config.database_url)
     app.register_error_handler(HTTPException, http_error)
     for database_error_class in DATABASE_ERRORS:
         app.register_error_handler(database_error_class, database_error)
@@ -29,12 +29,12 @@ def init_app(app: Flask, config: Config) -> None:
 
 def database_error(error: psycopg.Error) -> ResponseReturnValue:
     """The database is unreachable or too slow, or no connection is free."""
-    current_app.extensions["outage"].record_failure(error)
+    current_app.extensions["outage_log"].record_failure(error)
     return {"detail": "Service temporarily unavailable"}, 503, {"Retry-After": "1"}
 
 
 def http_error(error: HTTPException) -> ResponseReturnValue:
-    """Respond to `abort()` and to werkzeug's own errors. A list as the description holds validation errors."""
+    """Respond to `abort()` and to werkzeug's own errors. If the description is a list, it holds validation errors."""
     detail: Any = error.name if error.description == type(error).description else error.description
     g.detail = detail  # metrics.py needs it, and a response to HEAD has no body to read it from
     body = {"detail": detail}

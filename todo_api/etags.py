@@ -1,7 +1,7 @@
-"""Entity tags (RFC 9110, sections 8.8.3 and 13.1). The ETag of a list is a hash of its JSON, made by werkzeug.
+"""Entity tags (RFC 9110, sections 8.8.3 and 13.1).
 
-The ETag of a task is its version in the database, after a fingerprint of the Task schema. So both also change when a release
-changes the JSON.
+The ETag of a list is a hash of its JSON, made by werkzeug. The ETag of a task consists of a fingerprint of the Task schema and of
+the task's version in the database. So the ETags of lists and of tasks also change when a release changes the JSON.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def _versions(tags: Iterable[str | None]) -> str:
     versions = []
     for tag in filter(None, tags):  # werkzeug has None for the empty tag
         prefix, _, version = tag.partition("-")
-        if prefix == TASK_FINGERPRINT and version.isalnum():
+        if prefix == TASK_FINGERPRINT and version.isdecimal():
             versions.append(version)
         elif microseconds := _microseconds(tag):
             versions.append(str(microseconds))

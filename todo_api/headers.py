@@ -3,6 +3,7 @@
 import logging
 import random
 import re
+import time
 
 from flask import Flask, Response, g, request
 from flask_cors import cross_origin
@@ -25,10 +26,8 @@ def no_content() -> Response:
 
 
 def init_app(app: Flask, config: Config) -> None:
-    # flask-cors takes an origin with brackets (IPv6) for a regular expression, which it matches only at the beginning.
-    origins = [re.compile(re.escape(origin) + r"\Z") if "[" in origin else origin for origin in config.origins]
     preflight = cross_origin(
-        origins=[*origins, LOCALHOST] if config.allow_localhost else origins,
+        origins=re.compile(".*"),  # called only if `check_origin` allows the origin
         supports_credentials=True,
         methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-Id"],
@@ -39,20 +38,24 @@ def init_app(app: Flask, config: Config) -> None:
     )(no_content)
     rejected: set[str] = set()
 
-    def is_allowed(origin: str) -> bool:
+    def check_origin(origin: str) -> bool:
+        """Return whether CORS allows the origin. Log each origin once if it is not allowed."""
         allowed = origin in config.origins or (config.allow_localhost and LOCALHOST.match(origin) is not None)
-        if not allowed and len(rejected) < MAX_LOGGED_ORIGINS and origin not in rejected:
+        is_new = origin not in rejected and len(rejected) < MAX_LOGGED_ORIGINS
+        if not allowed and is_new and not origin.endswith(f"://{request.host}"):  # the page at /docs needs no CORS
             rejected.add(origin)
             log.warning("CORS rejects this origin; BETTER_AUTH_URL lists the allowed ones", extra={"origin": origin})
         return allowed
 
     @app.before_request
     def begin() -> Response | None:
-        """Set the request id, and answer preflights, also for unknown paths, so that a page can read the 404 of the request."""
+        """Set the start time and the id of the request. Answer preflights, even for paths whose request will get a 404."""
+        g.started = time.perf_counter()
         sent_id = request.headers.get("X-Request-Id", "")
         g.request_id = sent_id if REQUEST_ID.fullmatch(sent_id) else f"{random.getrandbits(128):032x}"
-        is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-        return preflight() if is_preflight else None
+        if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
+            return None
+        return preflight() if check_origin(request.headers.get("Origin", "")) else no_content()
 
     @app.after_request
     def complete(response: Response) -> Response:
@@ -61,7 +64,7 @@ def init_app(app: Flask, config: Config) -> None:
         headers.add("Vary", "Authorization, Origin")
         headers.setdefault("Cache-Control", "no-store")
         origin = request.headers.get("Origin")
-        if origin and is_allowed(origin) and request.method != "OPTIONS":  # flask-cors adds the headers of a preflight
+        if origin and request.method != "OPTIONS" and check_origin(origin):  # flask-cors adds the headers of a preflight
             headers.add("Access-Control-Allow-Origin", origin)
             headers.add("Access-Control-Allow-Credentials", "true")
             headers.add("Access-Control-Expose-Headers", EXPOSED)

@@ -15,7 +15,7 @@ SWAGGER_UI = {  # https://swagger.io/docs/open-source-tools/swagger-ui/usage/con
     "tryItOutEnabled": True,
     "persistAuthorization": True,
     "defaultModelsExpandDepth": 0,  # the schemas at the end of the page start closed
-    "validatorUrl": None,  # an external service
+    "validatorUrl": None,  # off, because the validator is an external service
 }
 
 

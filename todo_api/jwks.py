@@ -19,7 +19,6 @@ FETCH_SECONDS = 3  # limit for a whole fetch with gevent, and for each socket op
 RETRY_INTERVAL = 15  # seconds from the start of a fetch to the start of the next
 STALE_SECONDS = 300  # after this time the next use of a key starts a fetch
 MAX_BYTES = 1_000_000
-NEVER = float("-inf")
 KEY_TYPES = {  # `kty` and `crv` of the keys for each `alg`
     "EdDSA": ("OKP", "Ed25519"),
     "ES256": ("EC", "P-256"),
@@ -30,7 +29,7 @@ KEY_TYPES = {  # `kty` and `crv` of the keys for each `alg`
 
 
 class SharedJson:
-    """A JSON value in memory that all processes share that fork after `__init__`."""
+    """A JSON value in memory that is shared with every process forked after `__init__`."""
 
     def __init__(self, size: int) -> None:
         self.memory = mmap.mmap(-1, size)  # the text, ended by NUL
@@ -56,14 +55,15 @@ class SharedJson:
 class KeyStore:
     """Finds keys. It returns a known key at once, even while the auth server is down. PyJWT's PyJWKClient would wait.
 
-    All processes that fork after `__init__` share the keys. A withdrawn key is used until the next successful fetch.
+    The keys are shared with every process forked after `__init__`. A withdrawn key is used until the next successful fetch.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.keys: dict[tuple[str, str], jwt.PyJWK] = {}  # by `kid` and `alg`, as of the last `load()`
-        self.fetched = NEVER  # monotonic time of the last successful fetch by any process, as of the last `load()`
-        self.next_fetch = NEVER  # monotonic time before which this process does not start another fetch
+        # The monotonic time when any process last got keys, or the answer that there are none; 0: never. As of the last `load()`.
+        self.fetched = 0.0
+        self.next_fetch = 0.0  # monotonic time before which this process does not start another fetch
         self.fetch_lock = threading.Lock()
         self.shared = SharedJson(2 * MAX_BYTES)  # `fetched` and all published keys
 
@@ -80,7 +80,7 @@ class KeyStore:
             self.load()
         elif time.monotonic() > max(self.fetched + STALE_SECONDS, self.next_fetch):
             threading.Thread(target=self._fetch, daemon=True).start()
-        if self.fetched == NEVER:
+        if not self.fetched:
             raise jwt.PyJWKClientConnectionError("no keys yet")
         if (kid, alg) not in self.keys:
             raise jwt.InvalidKeyError("not published")
@@ -103,9 +103,12 @@ class KeyStore:
                 with gevent.Timeout(FETCH_SECONDS):  # a socket's own timeout starts again with each byte
                     status, content_type, text = download(self.url)
                 received = f"status {status}, {content_type}, {len(text)} bytes"
-                if status == 404 and self.fetched == NEVER:
+                if status == 404 and not self.fetched:
                     self.shared.write([time.monotonic(), []])  # the server has answered that it publishes no keys
-                if status != 200 or len(text) > MAX_BYTES or not isinstance(jwks := json.loads(text)["keys"], list):
+                if status != 200 or len(text) > MAX_BYTES:
+                    raise ValueError
+                jwks = json.loads(text)["keys"]
+                if not isinstance(jwks, list):
                     raise ValueError
                 self.shared.write([time.monotonic(), jwks])
             except (Exception, gevent.Timeout) as error:
@@ -119,8 +122,9 @@ def usable(jwks: list[Any]) -> dict[tuple[str, str], jwt.PyJWK]:
     for jwk in jwks:
         for alg, kind in KEY_TYPES.items():
             with contextlib.suppress(Exception):  # a broken key must not affect the others
-                signs = jwk.get("use", "sig") == "sig" and "verify" in jwk.get("key_ops", ["verify"]) and "d" not in jwk
-                if signs and (jwk.get("kty"), jwk.get("crv")) == kind and jwk.get("alg", alg) == alg:
+                verifies = jwk.get("use", "sig") == "sig" and "verify" in jwk.get("key_ops", ["verify"])
+                is_public = "d" not in jwk
+                if verifies and is_public and (jwk.get("kty"), jwk.get("crv")) == kind and jwk.get("alg", alg) == alg:
                     keys[jwk["kid"], alg] = jwt.PyJWK(jwk, alg)
     return keys
 

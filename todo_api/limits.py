@@ -18,13 +18,13 @@ class Limits:
 
     Attributes:
         used: the number of connections that each group uses.
-        waiting: the groups of each request that waits, in order of arrival. None of them can be admitted now. The key is set to
-            admit the request.
+        waiting: an event for each request that waits, in order of arrival, and its groups. The event admits the request. None of
+            these requests can be admitted now.
     """
 
     def __init__(self, connections: int) -> None:
-        self.maximum = {ALL: connections, BLOCKING: connections - 1 or 1, SLOW: connections // 4 or 1}
-        self.maximum_per_user = connections // 2 or 1
+        self.maximum = {ALL: connections, BLOCKING: max(1, connections - 1), SLOW: max(1, connections // 4)}
+        self.maximum_per_user = max(1, connections // 2)
         self.used: dict[str, int] = {}
         self.waiting: dict[threading.Event, Groups] = {}
         self.lock = threading.Lock()
@@ -51,10 +51,10 @@ class Limits:
             admitted.wait(timeout)
         finally:
             with self.lock:
-                still_waiting = self.waiting.pop(admitted, None)
-        if still_waiting:
-            full = ", ".join(group for group in groups if self._is_full(group))
-            raise TooManyRequests(f"no connection was free in time for {full}")
+                refused = self.waiting.pop(admitted, None) is not None
+        if refused:
+            reached = ", ".join(group for group in groups if self._is_full(group))
+            raise TooManyRequests(f"no connection was free in time; limits reached: {reached}")
 
     def release(self, groups: Groups) -> None:
         with self.lock:
@@ -62,17 +62,17 @@ class Limits:
                 self.used[group] -= 1
                 if not self.used[group]:
                     del self.used[group]
-            full: set[Groups] = set()  # thousands of requests of one user may wait, so try their groups only once
+            refused: set[Groups] = set()  # thousands of requests of one user may wait, so try their groups only once
             for admitted, waiting_groups in list(self.waiting.items()):
                 if self._is_full(ALL):
                     break
-                if waiting_groups in full:
+                if waiting_groups in refused:
                     continue
                 if self._admit(waiting_groups):
                     del self.waiting[admitted]
                     admitted.set()
                 else:
-                    full.add(waiting_groups)
+                    refused.add(waiting_groups)
 
     def _admit(self, groups: Groups) -> bool:
         if any(map(self._is_full, groups)):
@@ -85,10 +85,11 @@ class Limits:
         return self.used.get(group, 0) >= self.maximum.get(group, self.maximum_per_user)
 
     def remember_slow(self, user_id: str) -> None:
-        """Count the user as slow, because a statement ran into a time limit."""
+        """Count the user as slow, because a statement ran into a time limit. Health checks have no user and are never slow."""
         now = monotonic()
-        self.slow_users = {user: until for user, until in self.slow_users.copy().items() if until > now}
-        self.slow_users[user_id] = now + SLOW_USER_SECONDS
+        self.slow_users = {user: until for user, until in list(self.slow_users.items()) if until > now}
+        if user_id:
+            self.slow_users[user_id] = now + SLOW_USER_SECONDS
 
     def forget_slow(self, user_id: str) -> None:
         """Count the user as slow no longer, because a statement succeeded."""

@@ -20,7 +20,7 @@ from todo_api.connection import Connection
 
 log = logging.getLogger(__name__)
 
-loaded: list[Config] = []  # the results of read_settings at the start and at each reload
+current: Config | None = None  # the result of the last `read_settings`
 
 
 def read_settings() -> Config:
@@ -31,17 +31,21 @@ def read_settings() -> Config:
     Raises:
         SystemExit: at the start; one line with every problem, none with a value.
     """
+    global current  # noqa: PLW0603, a reload must know the settings before it
     try:
-        loaded.append(Config.load())
+        current = Config.load()
     except SystemExit as error:
-        if not loaded:
+        if not current:
             raise
         log.error("settings not reloaded", extra={"problem": str(error)})
-    return loaded[-1]
+    return current
 
 
 def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
-    """Migrate at the start. The hook is nworkers_changed: before on_starting, gunicorn logs, but a failed start prints one line.
+    """Migrate at the start, when `workers_before` is None.
+
+    This is gunicorn's hook nworkers_changed. A failed start must print only one line, and gunicorn logs that it starts before it
+    calls the hook on_starting.
 
     Raises:
         SystemExit: the database cannot be used; one line says why.
@@ -50,14 +54,14 @@ def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
         return
     # Process 1 of a container ignores a signal without a handler, and gunicorn sets its handlers after this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    config = loaded[0]
+    config = read_settings()
     applied = migrations.migrate(config.database_url)
     with contextlib.suppress(psycopg.Error):  # the first request would report that the database is lost
         _log_start(config, applied)
 
 
 def _log_start(config: Config, applied: list[str]) -> None:
-    """Log what starts in one record, which holds no secret."""
+    """Log one record that describes the service, without any secret."""
     with Connection.connect(config.database_url, prepare=config.prepare) as conn:
         (count,) = conn.execute("SELECT count(*) FROM schema_migrations").fetchone() or (0,)
         database = {

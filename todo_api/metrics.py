@@ -1,8 +1,12 @@
-"""Metrics for Prometheus. Imported only if METRICS is true."""
+"""Metrics for Prometheus, if METRICS is true."""
 
+import atexit
 import contextlib
 import functools
+import logging
 import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -10,38 +14,60 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from flask import Response, current_app, g, request
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
-from prometheus_client.multiprocess import MultiProcessCollector
+from flask import Flask, Response, current_app, g, request
 
-from todo_api import db, errors
+from todo_api import db
+from todo_api.config import Config
+from todo_api.jwks import KeyStore
+from todo_api.outage import OutageLog
 from todo_api.pool import Pool
+
+log = logging.getLogger(__name__)
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)  # seconds
 
 
-class Metrics:
-    """The metrics of all processes that fork after `__init__`. Each process writes its own to files in the folder."""
+def init_app(app: Flask, config: Config) -> None:
+    if not config.metrics:
+        return
+    metrics = Metrics(app.extensions["pool"])
+    app.add_url_rule("/metrics", "metrics", metrics.serve)
 
-    def __init__(self, pool: Pool, folder: str) -> None:
-        self.pool, self.folder = pool, Path(folder)
-        self.started_process = 0  # the id of the process that has called `start_process`
-        self.registry = CollectorRegistry()
+    @app.after_request
+    def count(response: Response) -> Response:
+        try:
+            metrics.count(response)
+        except Exception as error:  # a response never depends on being counted
+            log.error("request not counted", extra={"error": type(error).__name__})
+        return response
+
+
+class Metrics:
+    """The metrics of this process and of every process forked after `__init__`. Each process writes its own to files."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool, self.folder = pool, temporary_folder()
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.folder)  # prometheus_client reads it when it is imported
+        import prometheus_client as client  # noqa: PLC0415
+        from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
+
+        self.client = client
+        self.started_pid = 0  # the process that has called `start_process`
+        self.registry = client.CollectorRegistry()
         MultiProcessCollector(self.registry)  # type: ignore[no-untyped-call]
         self.registry.register(ScrapeCollector())
         # MultiProcessCollector reads the files, so these are in no registry.
-        counter = functools.partial(Counter, registry=None)
-        gauge = functools.partial(Gauge, multiprocess_mode="livesum", registry=None)
+        counter = functools.partial(client.Counter, registry=None)
+        gauge = functools.partial(client.Gauge, multiprocess_mode="livesum", registry=None)
         self.requests = counter("todo_api_requests", "Responses", ["route", "method", "status"])
         self.refused = counter("todo_api_auth_failures", "Responses with status 401 or 403", ["reason"])
-        self.latency = Histogram("todo_api_request_seconds", "Time to respond", ["route"], registry=None, buckets=BUCKETS)
+        self.latency = client.Histogram("todo_api_request_seconds", "Time to respond", ["route"], registry=None, buckets=BUCKETS)
         self.waiting = gauge("todo_api_pool_waiting", "Requests that wait for a database connection")
         self.in_use = gauge("todo_api_pool_in_use", "Database connections in use")
         self.size = gauge("todo_api_pool_size", "Database connections that the workers may open")
 
     def count(self, response: Response) -> None:
-        if self.started_process != os.getpid():
+        if self.started_pid != os.getpid():
             self.start_process()
         # The method of an unknown route is up to the client, which could create series without end.
         route, method = (request.url_rule.rule, request.method) if request.url_rule else ("none", "any")
@@ -52,14 +78,14 @@ class Metrics:
 
     def start_process(self) -> None:
         """Prepare this process: threads do not survive a fork, and a cleaner of temporary files may have removed the folder."""
-        self.started_process = os.getpid()
+        self.started_pid = os.getpid()
         self.folder.mkdir(0o700, parents=True, exist_ok=True)
         threading.Thread(target=self.sample_pool, daemon=True).start()
 
     def sample_pool(self) -> None:
         """Update the gauges every second, also while all requests are stuck."""
         while True:
-            with contextlib.suppress(Exception):  # monitoring.py logs what is wrong with the folder
+            with contextlib.suppress(Exception):  # `count` logs what is wrong with the folder
                 self.waiting.set(self.pool.waiting)
                 self.in_use.set(len(self.pool.in_use))
                 self.size.set(self.pool.max_size)
@@ -68,7 +94,19 @@ class Metrics:
     def serve(self) -> Response:
         if Path("/proc").exists():
             remove_leftovers(self.folder)
-        return Response(generate_latest(self.registry), content_type=CONTENT_TYPE_LATEST)
+        return Response(self.client.generate_latest(self.registry), content_type=self.client.CONTENT_TYPE_LATEST)
+
+
+def temporary_folder() -> Path:
+    """Create a folder that is removed when this process ends."""
+    folder, owner = Path(tempfile.mkdtemp(prefix="todo_metrics_")), os.getpid()
+
+    @atexit.register
+    def remove() -> None:
+        if os.getpid() == owner:  # workers inherit the exit handlers
+            shutil.rmtree(folder, ignore_errors=True)
+
+    return folder
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -83,18 +121,21 @@ class ScrapeCollector:
     """Metrics whose values are found at each scrape."""
 
     def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily  # noqa: PLC0415
+
         yield InfoMetricFamily("todo_api", "Version of the service", {"version": current_app.config["VERSION"]})
         pool: Pool = current_app.extensions["pool"]
+        outage_log: OutageLog = current_app.extensions["outage_log"]
+        key_store: KeyStore = current_app.extensions["verifier"].key_store
         if len(pool.in_use) < pool.max_size:  # otherwise the scrape would wait, so it reports the last known state
             try:
                 db.execute("ready")
             except psycopg.Error as error:
-                errors.database_error(error)
-        up = not current_app.extensions["outage"].began
-        yield GaugeMetricFamily("todo_api_database_up", "1 if the database is available, else 0", up)
-        keys = current_app.extensions["verifier"].keys
-        keys.load()
-        yield GaugeMetricFamily("todo_api_jwks_keys", "Known public keys of the auth server", len(keys.keys))
-        if keys.fetched > 0:
-            age = time.monotonic() - keys.fetched
+                outage_log.record_failure(error)
+        yield GaugeMetricFamily("todo_api_database_up", "1 if the database is available, else 0", not outage_log.began)
+        key_store.load()
+        ids = {kid for kid, _ in key_store.keys}
+        yield GaugeMetricFamily("todo_api_jwks_keys", "Known public keys of the auth server", len(ids))
+        if key_store.fetched:
+            age = time.monotonic() - key_store.fetched
             yield GaugeMetricFamily("todo_api_jwks_age_seconds", "Time since the last successful fetch of keys", age)

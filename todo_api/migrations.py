@@ -2,13 +2,12 @@
 
 import re
 import time
-from contextlib import nullcontext
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from todo_api.connection import Connection
-from todo_api.outage import message
+from todo_api.database_url import server
+from todo_api.outage import server_message
 from todo_api.statements import SQL
 
 LOCK = 0x746F646F  # the key of the advisory lock: "todo" in ASCII
@@ -17,12 +16,13 @@ RETRY_INTERVAL = 2  # seconds between two attempts, in which waiting requests ru
 SELECT_APPLIED = "SELECT version FROM schema_migrations"
 CREATE_MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS schema_migrations (
     version text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"""
-# lock_timeout is short: while a migration waits for a lock, requests queue behind it, and they fail after 5 s. The others are
-# off: a migration may take long, and its transaction is idle while a "-- No transaction" file runs on another connection.
-# pg_settings lists only the settings that exist: transaction_timeout is new in PostgreSQL 17.
-SET_TIMEOUTS = """SELECT set_config(name, CASE name WHEN 'lock_timeout' THEN '1s' ELSE '0' END, true) FROM pg_settings
-WHERE name IN ('lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
-# A statement ends at a `;`, but not at one in a comment, a string or a quoted name.
+# A migration may take long, and its transaction is idle while a "-- No transaction" file runs on another connection. pg_settings
+# lists only the settings that exist: transaction_timeout is new in PostgreSQL 17.
+REMOVE_TIME_LIMITS = """SELECT set_config(name, '0', %s) FROM pg_settings
+WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
+# Short, because while a migration waits for a lock, requests queue behind it, and they fail after 5 s.
+SET_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '1s'"
+# A statement ends at a `;`, but not at one in a comment, a string or a quoted name. BEGIN ATOMIC and nested comments do not work.
 STATEMENT = rb"""(?sx)
     (?: --[^\n]* | /\*.*?\*/                              # comments
       | \b[eE]'(?:\\.|''|[^'\\])*' | '[^']*' | "[^"]*"    # strings and quoted names
@@ -39,45 +39,53 @@ def migrate(database_url: str) -> list[str]:
         SystemExit: the database is unreachable or rejects a migration. One line, without the password.
     """
     files = {path.stem: path.read_bytes() for path in (SQL / "migrations").glob("*.sql")}
-    version, applied = "", []
+    name, applied = "", []
     try:
-        # This connection has a time limit, because a pooler without a server never responds.
+        # Connection has a time limit, because a pooler that cannot reach PostgreSQL never responds. psycopg.connect has none,
+        # because a migration may take long.
         with Connection.connect(database_url) as conn:
             if (encoding := conn.info.parameter_status("server_encoding")) not in ("UTF8", None):
                 raise psycopg.NotSupportedError(f"its encoding is {encoding}, but the service needs UTF8")
             exists = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone() == (True,)
-            if exists and files.keys() <= {name for (name,) in conn.execute(SELECT_APPLIED)}:
+            if exists and files.keys() <= {version for (version,) in conn.execute(SELECT_APPLIED)}:
                 return []
-        with psycopg.connect(database_url, prepare_threshold=None) as conn:
-            for version in sorted(files):
-                if _apply(version, files[version], conn, database_url):
-                    applied.append(version)
+        with psycopg.connect(database_url, prepare_threshold=None, client_encoding="utf8") as conn:
+            for name in sorted(files):
+                if _apply(name, files[name], conn, database_url):
+                    applied.append(name)
         return applied
     except psycopg.Error as error:
-        options = conninfo_to_dict(database_url)
-        place = f"{options.get('host') or 'the local socket'}, port {options.get('port') or 5432}"
-        task = f"apply migration {version} to" if version else "use"
-        raise SystemExit(f"todo_api cannot {task} NEON_DATABASE_URL ({place}): {message(error)}") from None
+        place = "{host}, port {port}".format(**server(database_url))
+        task = f"apply migration {name} to" if name else "use"
+        raise SystemExit(f"todo_api cannot {task} NEON_DATABASE_URL ({place}): {server_message(error)}") from None
 
 
-def _apply(version: str, file: bytes, conn: psycopg.Connection, url: str) -> bool:
+def _apply(name: str, file: bytes, conn: psycopg.Connection, url: str) -> bool:
     """Apply the file unless it is already applied. Return whether it was applied now."""
     give_up = time.monotonic() + LOCK_RETRY_SECONDS
     while True:
         try:
             with conn.transaction():
-                conn.execute(SET_TIMEOUTS)
+                conn.execute(REMOVE_TIME_LIMITS, [True])
+                conn.execute(SET_LOCK_TIMEOUT)
                 conn.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
                 conn.execute(CREATE_MIGRATIONS_TABLE)
-                if (version,) in conn.execute(SELECT_APPLIED):
+                if (name,) in conn.execute(SELECT_APPLIED):
                     return False
-                no_transaction = file.startswith(b"-- No transaction")
-                with psycopg.connect(url, autocommit=True) if no_transaction else nullcontext(conn) as target:
-                    for statement in re.finditer(STATEMENT, file):  # Citus rejects several at once on a distributed table
-                        target.execute(statement[0])
-                conn.execute("INSERT INTO schema_migrations (version) VALUES (%s)", [version])
+                if file.startswith(b"-- No transaction"):
+                    with psycopg.connect(url, autocommit=True, client_encoding="utf8") as separate:
+                        separate.execute(REMOVE_TIME_LIMITS, [False])
+                        _run(file, separate)
+                else:
+                    _run(file, conn)
+                conn.execute("INSERT INTO schema_migrations (version) VALUES (%s)", [name])
                 return True
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             if time.monotonic() > give_up:
                 raise
             time.sleep(RETRY_INTERVAL)
+
+
+def _run(file: bytes, conn: psycopg.Connection) -> None:
+    for statement in re.finditer(STATEMENT, file):  # Citus rejects several at once on a distributed table
+        conn.execute(statement[0])

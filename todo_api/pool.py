@@ -41,7 +41,7 @@ class Pool(ConnectionPool[Connection]):
         )
 
     def check_alive(self, conn: Connection) -> None:
-        """Raise if the connection is dead. Then replace all others too, because one cause usually ends all connections."""
+        """If the connection is dead, let the pool replace all others too, because one cause usually ends all, and raise."""
         try:
             conn.check_alive()
         except psycopg.OperationalError:
@@ -81,7 +81,7 @@ class Pool(ConnectionPool[Connection]):
             self.open()
         conn = self.getconn(timeout)
         now = self.in_use[conn] = monotonic()
-        stuck = sum(now > since + STUCK_SECONDS for since in self.in_use.values())
+        stuck = sum(now > since + STUCK_SECONDS for since in list(self.in_use.values()))
         conn.response_timeout = RESPONSE_TIMEOUT if stuck < self.max_size / 4 else SHORT_RESPONSE_TIMEOUT
         return conn
 

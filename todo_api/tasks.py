@@ -13,7 +13,7 @@ from todo_api.app import ApiResponse
 from todo_api.auth import login_required
 from todo_api.etags import cacheable, etag, if_match
 from todo_api.headers import no_content
-from todo_api.validation import body, parameters
+from todo_api.validation import read_body, read_parameters
 
 LIST_BY_ORDER = {"asc": "list_tasks", "desc": "list_tasks_newest_first"}  # for lists sorted by time of creation, that is, by id
 
@@ -23,7 +23,10 @@ bp = Blueprint("tasks", __name__, url_prefix="/api/<user_id>/tasks")
 
 
 class TaskId(BaseConverter):
-    """Converts a task id in a path. An invalid id becomes "0", which no task has: a 404, but after the check of the token."""
+    """Converts a task id in a path. An invalid id becomes "0", which no task has.
+
+    So the route still matches, and the token is checked before the response is a 404.
+    """
 
     def to_python(self, value: str) -> str:
         return value if re.fullmatch("[1-9][0-9]{0,15}", value) else "0"
@@ -32,15 +35,15 @@ class TaskId(BaseConverter):
 @bp.post("")
 @login_required
 def create_task() -> Response:
-    task_body = body("create_task")
-    key = parameters("create_task")["idempotency_key"]
+    task_body = read_body("create_task")
+    key = read_parameters("create_task")["idempotency_key"]
     if not key:
-        task, version, task_id = db.execute("create_task", body=task_body) or abort(500)
+        task, version, task_id = db.execute("create_task", body=task_body)
         replayed = False
     else:
-        # It may wait for another request with the same key.
-        row = db.execute("create_task_once", may_block=True, body=task_body, idempotency_key=key, attempt=uuid.uuid4().hex)
-        task, version, task_id, replayed, same_body = row or abort(500)
+        # The statement waits for other requests with the same key. `attempt` tells it which of them created the task.
+        values = {"body": task_body, "idempotency_key": key, "attempt": uuid.uuid4().hex}
+        task, version, task_id, replayed, same_body = db.execute("create_task_once", may_block=True, **values)
         if not same_body:
             message = "was used with another body"
             abort(422, [{"loc": ["header", "Idempotency-Key"], "msg": message, "type": "idempotency"}])
@@ -54,10 +57,10 @@ def create_task() -> Response:
 @bp.get("")
 @login_required
 def list_tasks() -> Response:
-    values = parameters("list_tasks")
+    values = read_parameters("list_tasks")
     name = LIST_BY_ORDER[values["order"]] if values["sort"] == "created_at" else "list_tasks_sorted"
     # may_block is explicit, because mypy cannot know that `values` does not contain it.
-    tasks, last_id = db.execute(name, may_block=False, **values) or abort(500)
+    tasks, last_id = db.execute(name, may_block=False, **values)
     response = ApiResponse(tasks, content_type="application/json")
     response.add_etag()
     if last_id:
@@ -68,46 +71,46 @@ def list_tasks() -> Response:
 @bp.get("/<task_id:task_id>")
 @login_required
 def get_task(task_id: str) -> Response:
-    return cacheable(json_response(*found(db.execute("get_task", task_id=task_id))))
+    return cacheable(json_response(*row_or_abort(db.execute("get_task", task_id=task_id))))
 
 
 @bp.put("/<task_id:task_id>")
 @login_required
 def update_task(task_id: str) -> Response:
-    return change_task(task_id=task_id, body=body("update_task"), flip="false")
+    return change_task(task_id=task_id, body=read_body("update_task"), flip="false")
 
 
 @bp.patch("/<task_id:task_id>/complete")
 @login_required
 def toggle_task(task_id: str) -> Response:
-    return change_task(task_id=task_id, body=body("toggle_task"), flip="true")
+    return change_task(task_id=task_id, body=read_body("toggle_task"), flip="true")
 
 
 @bp.delete("/<task_id:task_id>")
 @login_required
 def delete_task(task_id: str) -> Response:
-    found(db.execute("delete_task", may_block=True, if_match=if_match(), task_id=task_id))
+    row_or_abort(db.execute("delete_task", may_block=True, if_match=if_match(), task_id=task_id))
     return no_content()
 
 
 def change_task(**values: str) -> Response:
-    return json_response(*found(db.execute("update_task", may_block=True, if_match=if_match(), **values)))
+    return json_response(*row_or_abort(db.execute("update_task", may_block=True, if_match=if_match(), **values)))
 
 
-def json_response(json: str, version: object, status: int = 200) -> Response:
-    return ApiResponse(json, status, {"ETag": etag(version)}, content_type="application/json")
+def json_response(task: str, version: object, status: int = 200) -> Response:
+    return ApiResponse(task, status, {"ETag": etag(version)}, content_type="application/json")
 
 
-def found(row: Row | None) -> Row:
-    """Return the row (JSON, version). Abort with 404 if there is none, and with 412 if the JSON is null (If-Match failed)."""
-    json, version = row or abort(404, "Task not found")
-    if json is None:
+def row_or_abort(row: Row) -> Row:
+    """Return the row (JSON, version). Abort with 404 if it is empty, and with 412 if the JSON is null (If-Match failed)."""
+    task, version = row or abort(404, "Task not found")
+    if task is None:
         response = jsonify(detail="Task has changed since")
         response.status_code = 412
         if version:
             response.headers["ETag"] = etag(version)
         abort(response)
-    return json, version
+    return task, version
 
 
 def next_page(values: dict[str, str], last_id: int) -> str:

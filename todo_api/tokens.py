@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import re
 import time
 from typing import Any
 
@@ -13,9 +14,10 @@ from todo_api.jwks import KEY_TYPES, KeyStore
 
 LEEWAY_SECONDS = 5  # for `nbf` and `iat`, because the issuer's clock may be ahead; `exp` has no leeway
 CACHE_SECONDS, CACHE_SIZE = 60, 10_000
+# `sub` may be null if `user_id` names the user, and nothing uses `jti`.
 OPTIONS = Options(verify_sub=False, verify_jti=False, enforce_minimum_key_length=True)
 decode = functools.partial(jwt.decode, leeway=LEEWAY_SECONDS)
-UNSTORABLE = frozenset(map(chr, (0, *range(0xD800, 0xE000))))  # PostgreSQL cannot store these characters
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL cannot store these characters
 
 
 def make_token(user_id: str, secret: str, minutes: float) -> str:
@@ -25,14 +27,16 @@ def make_token(user_id: str, secret: str, minutes: float) -> str:
 
 
 class Verifier:
-    """Verifies tokens. The algorithm decides the key: HS256 uses the shared secrets, any other a published key of its own type.
+    """Verifies tokens.
 
-    Verified tokens are cached. So a token stays valid for up to CACHE_SECONDS after KeyStore has dropped its key.
+    A token with HS256 is verified with the shared secrets. A token with any other algorithm is verified only with a published
+    key of the type that KEY_TYPES lists for that algorithm. Verified tokens are cached. So a token stays valid for up to
+    CACHE_SECONDS after KeyStore has dropped its key.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.keys = KeyStore(config.jwks_url)
+        self.key_store = KeyStore(config.jwks_url)
         self.cache: dict[bytes, tuple[str, float]] = {}  # digest of the token: user id, Unix time at which the entry expires
 
     def user_id(self, token: str) -> str:
@@ -48,7 +52,9 @@ class Verifier:
         user_id, expires = self.cache.get(digest, ("", 0.0))
         if time.time() >= expires:
             claims = self._claims(token)
-            user_id, expires = _user(claims), min(int(claims.get("exp", 2**63)), time.time() + CACHE_SECONDS)
+            user_id, expires = _user(claims), time.time() + CACHE_SECONDS
+            if "exp" in claims:
+                expires = min(expires, int(claims["exp"]))
             if len(self.cache) >= CACHE_SIZE:
                 self.cache.clear()
             self.cache[digest] = user_id, expires
@@ -59,11 +65,11 @@ class Verifier:
         if not {"jku", "jwk", "x5u"}.isdisjoint(header):
             raise jwt.InvalidTokenError("names its own key")
         if (alg := str(header.get("alg"))) in KEY_TYPES:
-            key, options = self.keys.find(header.get("kid", ""), alg), OPTIONS | Options(require=["exp"])
+            key, options = self.key_store.find(header.get("kid", ""), alg), OPTIONS | Options(require=["exp"])
             claims = decode(token, key, [alg], options, issuer=self.config.issuer, audience=self.config.audience)
         else:
             claims = self._claims_of_hs256(token)
-        if "exp" in claims and int(claims["exp"]) <= time.time():
+        if "exp" in claims and int(claims["exp"]) <= time.time():  # PyJWT has allowed for the leeway here too
             raise jwt.ExpiredSignatureError
         return claims
 
@@ -81,6 +87,6 @@ def _user(claims: dict[str, Any]) -> str:
     user_id = next((claims[name] for name in ("sub", "user_id") if claims.get(name) not in (None, "")), None)
     if user_id is None:
         raise jwt.MissingRequiredClaimError("sub")
-    if not isinstance(user_id, str) or len(user_id) > 255 or not UNSTORABLE.isdisjoint(user_id):
+    if not isinstance(user_id, str) or len(user_id) > 255 or UNSTORABLE.search(user_id):
         raise jwt.InvalidTokenError("unusable user id")
     return user_id

@@ -42,27 +42,28 @@ class RequestSchema:
                 path.append(error.kind.property)
             field = str(path[0]) if path else ""  # "": the whole body
             if field not in problems:
-                schema = reduce(getitem, error.schema_path[:-1], self.schema)
+                schema = reduce(getitem, error.schema_path[:-1], self.schema)  # the part that contains the keyword
                 loc = [self.locations.get(field, "body"), *path]
-                problems[field] = {"loc": loc, "msg": message(error.kind.name, schema), "type": error.kind.name}
+                problems[field] = {"loc": loc, "msg": user_message(error.kind.name, schema), "type": error.kind.name}
         abort(422, [problems[field] for field in ("", *self.fields) if field in problems])
 
 
-def message(keyword: str, schema: dict[str, Any]) -> str:
+def user_message(keyword: str, schema: dict[str, Any]) -> str:
     """Return a message for end users. A schema may have its own: `x-pattern` is the message for `pattern`."""
-    text = "is not valid"
-    match keyword, schema:
-        case "required", _:
+    text, value = "is not valid", schema.get(keyword)
+    match keyword:
+        case "required":
             text = "is required"
-        case "minLength", {"minLength": limit}:
-            text = "must not be empty" if limit == 1 else f"must be at least {limit} characters"
-        case "maxLength", {"maxLength": limit}:
-            text = f"must be at most {limit} characters"
-        case "format", {"format": name}:
-            text = f"must be a valid {name}"
-        case "enum", {"enum": options}:
-            text = f"must be one of {', '.join(str(option) for option in options if option is not None)}"
-        case "type" | "minimum" | "maximum", {"type": kind}:
+        case "minLength":
+            text = "must not be empty" if value == 1 else f"must be at least {value} characters"
+        case "maxLength":
+            text = f"must be at most {value} characters"
+        case "format":
+            text = f"must be a valid {value}"
+        case "enum" if value:
+            text = f"must be one of {', '.join(str(option) for option in value if option is not None)}"
+        case "type" | "minimum" | "maximum":
+            kind = schema.get("type", "")
             name = kind[0] if isinstance(kind, list) else kind
             limits = [f" {word} {schema[limit]}" for word, limit in (("from", "minimum"), ("to", "maximum")) if limit in schema]
             text = f"must be {TYPES.get(name, f'a {name}')}{''.join(limits)}"
@@ -72,31 +73,34 @@ def message(keyword: str, schema: dict[str, Any]) -> str:
 def init_app(app: Flask, _: Config) -> None:
     document = json.loads(DOCUMENT.read_bytes())
     app.extensions["bodies"], app.extensions["parameters"] = {}, {}
-    paths = _resolve(document, document)["paths"]
-    for operation in [operation for path in paths.values() for operation in path.values()]:
-        name = operation["operationId"]
-        if body := operation.get("requestBody"):
-            schema = body["content"]["application/json"]["schema"]
-            app.extensions["bodies"][name] = RequestSchema(schema, {}, body.get("required", False))
-        declared = [each for each in operation.get("parameters", ()) if each["in"] != "path"]
-        schema = {
-            "properties": {each["name"]: each["schema"] for each in declared},
-            "required": [each["name"] for each in declared if each.get("required")],
-            **operation.get("x-parameters", {}),
-        }
-        app.extensions["parameters"][name] = RequestSchema(schema, {each["name"]: each["in"] for each in declared})
+    for path in _resolve(document, document)["paths"].values():
+        for operation in path.values():
+            name = operation["operationId"]
+            if body := operation.get("requestBody"):
+                schema = body["content"]["application/json"]["schema"]
+                app.extensions["bodies"][name] = RequestSchema(schema, {}, body.get("required", False))
+            declared = [each for each in operation.get("parameters", ()) if each["in"] != "path"]
+            schema = {
+                "properties": {each["name"]: each["schema"] for each in declared},
+                "required": [each["name"] for each in declared if each.get("required")],
+                # JSON Schema for all parameters together: `after` works only with one value of `sort`.
+                **operation.get("x-parameters", {}),
+            }
+            app.extensions["parameters"][name] = RequestSchema(schema, {each["name"]: each["in"] for each in declared})
 
 
 def _resolve(node: Any, document: Any) -> Any:
     """Replace each `$ref` by its target. Not with jsonschema_rs.dereference, which sorts the fields."""
     if isinstance(node, list):
         return [_resolve(item, document) for item in node]
-    if isinstance(node, dict) and "$ref" in node:
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
         return _resolve(reduce(getitem, node["$ref"].split("/")[1:], document), document)
-    return {name: _resolve(value, document) for name, value in node.items()} if isinstance(node, dict) else node
+    return {name: _resolve(value, document) for name, value in node.items()}
 
 
-def body(operation: str) -> str:
+def read_body(operation: str) -> str:
     """Return the declared fields of the JSON body, as JSON for a statement. Aborts with 400, 413, 415 or 422."""
     schema: RequestSchema = current_app.extensions["bodies"][operation]
     raw = request_body.read()
@@ -110,20 +114,21 @@ def body(operation: str) -> str:
         abort(400, "Body is nested too deeply")
     # 1.0 is an integer in JSON Schema, but not in SQL.
     whole = {name: int(value) for name, value in values.items() if isinstance(value, float) and value.is_integer()}
-    unchanged = len(values) == len(sent) and not whole
-    return raw.decode() if unchanged else request_body.ENCODER.encode({**values, **whole})
+    return request_body.ENCODER.encode({**values, **whole})
 
 
-def parameters(operation: str) -> dict[str, str]:
+def read_parameters(operation: str) -> dict[str, str]:
     """Return the declared query parameters and headers, as text for a statement. Aborts with 422.
 
-    An absent or empty query parameter has its default or "". `x-aliases` in a schema lists other spellings of values.
+    An absent parameter has its default or "", and so has an empty query parameter, but not an empty header. `x-aliases` in a
+    schema lists other spellings of values.
     """
     schema: RequestSchema = current_app.extensions["parameters"][operation]
-    query = request.args if request.query_string else {}
+    query = request.args if request.query_string else {}  # an empty string need not be parsed
     texts, values = {}, {}
     for name, field in schema.fields.items():
-        text = request.headers.get(name) if schema.locations[name] == "header" else query.get(name) or None
+        in_header = schema.locations[name] == "header"
+        text = request.headers.get(name) if in_header else (query.get(name) or None)
         if text is not None:
             text = field.get("x-aliases", {}).get(text, text)
             values[name] = int(text) if field["type"] == "integer" and re.fullmatch("-?[0-9]{1,18}", text) else text

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any
 
 from gunicorn.config import Config
 from gunicorn.http.errors import ExpectationFailed, LimitRequestHeaders, LimitRequestLine, ParseException
@@ -31,21 +31,22 @@ def freeze_settings(cfg: Config) -> None:
     def refuse(name: str, _: object) -> None:
         raise RuntimeError(f"gunicorn's setting {name} cannot change once a worker has started")
 
-    vars(cfg).update({name: setting.get() for name, setting in cfg.settings.items()}, set=refuse)
+    vars(cfg).update({name: setting.get() for name, setting in cfg.settings.items()})
+    vars(cfg)["set"] = refuse  # replaces the method
 
 
 class GracefulGeventWorker(GeventWorker):
     """Disconnects idle clients when it stops, and stalled clients at any time. gunicorn's own worker waits for both."""
 
-    # Seconds without progress after which a client that sends a body or reads a response is disconnected. During a stop, a client
-    # that sends a body is disconnected after this time even if it makes progress.
+    # A client that sends a body or reads a response is disconnected after this time without progress.
     stall_seconds = 30
+    # The same for a client that reads a response during a stop. A client that sends a body is disconnected this long after the
+    # stop has begun, even if it makes progress.
     stall_seconds_in_stop = 5
-    connections: ClassVar[dict[Any, bool]] = {}  # the open connections of this process, and whether each is idle
     seconds_in_stop = 0
 
     def notify(self) -> None:
-        """gunicorn calls this once a second, also while a worker that accepts no more connections waits for the open ones."""
+        """gunicorn calls this every second, even during a stop, until all connections are closed."""
         super().notify()
         if self.alive:
             return
@@ -59,6 +60,7 @@ class GracefulGeventWorker(GeventWorker):
 
     def init_process(self) -> None:
         freeze_settings(self.cfg)
+        self.connections: dict[Any, bool] = {}  # the open connections, and whether each is idle
         super().init_process()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:

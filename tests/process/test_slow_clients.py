@@ -194,7 +194,7 @@ def test_many_slow_lists_of_one_user_delay_nobody(database_url: str) -> None:
     with application(database_url) as app:
         alice, bob = Client(in_process(app), f"alice-{uuid.uuid4()}"), Client(in_process(app), f"bob-{uuid.uuid4()}")
         app.extensions["statements"]["list_tasks"] = Statement(
-            b"SELECT '[]', $1::text, null FROM (SELECT pg_advisory_xact_lock_shared(1)) AS done", ["user_id"]
+            b"SELECT '[]', nullif($1::text, $1) FROM (SELECT pg_advisory_xact_lock_shared(1)) AS done", ["user_id"]
         )
         with (
             psycopg.connect(database_url) as other,

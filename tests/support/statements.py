@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psycopg
 
-from todo_api.statements import SQL, statement
+from todo_api.statements import SQL, read_statement
 
 FILES = sorted(SQL.glob("*.sql"))
 BOUND = [file for file in FILES if file.stem != "ready"]
@@ -36,5 +36,5 @@ def execute(
     conn: psycopg.Connection, file: Path, values: dict[str, str], before: bytes = b"", *, prepare: bool = False
 ) -> psycopg.Cursor:
     """Run the statement of the file. `before` is put in front of it, for example EXPLAIN."""
-    text, names = statement(file)
+    text, names = read_statement(file)
     return psycopg.RawCursor(conn).execute(before + text, [values[name] for name in names], prepare=prepare)
