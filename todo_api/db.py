@@ -3,6 +3,7 @@
 import atexit
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Flask, current_app, g
@@ -23,15 +24,15 @@ def init_app(app: Flask, config: Config) -> None:
     app.extensions["statements"] = {path.stem: read_statement(path) for path in SQL.glob("*.sql")}
 
 
-def execute(name: str, /, *, may_block: bool = False, **values: str) -> tuple[Any, ...]:
+def execute(name: str, values: Mapping[str, str], *, may_block: bool = False) -> tuple[Any, ...]:
     """Run the statement of `sql/{name}.sql` with these values and the `user_id` of the request.
 
     It sets `g.database_seconds` to the time that this took, including the wait for a connection.
 
     Args:
         name: name of the file.
-        may_block: whether the statement may wait for a locked row. All such statements together get all connections but one.
         values: the parameters of the statement, as text.
+        may_block: whether the statement may wait for a locked row. Together, such statements can use all but one connection.
 
     Returns:
         The first row, or () if there is none.
@@ -45,7 +46,7 @@ def execute(name: str, /, *, may_block: bool = False, **values: str) -> tuple[An
     user_id = g.get("user_id", "")
     try:
         with pool.acquire(user_id, may_block=may_block) as conn:
-            row = conn.fetch_row(extensions["statements"][name], values | {"user_id": user_id})
+            row = conn.fetch_row(extensions["statements"][name], {**values, "user_id": user_id})
         if outage_log.began:
             outage_log.end()
         return row

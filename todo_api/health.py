@@ -38,7 +38,7 @@ def health() -> Response:
 @bp.get("/ready")
 def ready() -> Response:
     """200 if the database answers, otherwise 503."""
-    db.execute("ready")
+    db.execute("ready", {})
     return jsonify(status="ready")
 
 

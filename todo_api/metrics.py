@@ -129,7 +129,7 @@ class ScrapeCollector:
         key_store: KeyStore = current_app.extensions["verifier"].key_store
         if len(pool.in_use) < pool.max_size:  # otherwise the scrape would wait, so it reports the last known state
             try:
-                db.execute("ready")
+                db.execute("ready", {})
             except psycopg.Error as error:
                 outage_log.record_failure(error)
         yield GaugeMetricFamily("todo_api_database_up", "1 if the database is available, else 0", not outage_log.began)

@@ -38,12 +38,12 @@ def create_task() -> Response:
     task_body = read_body("create_task")
     key = read_parameters("create_task")["idempotency_key"]
     if not key:
-        task, version, task_id = db.execute("create_task", body=task_body)
+        task, version, task_id = db.execute("create_task", {"body": task_body})
         replayed = False
     else:
         # The statement waits for other requests with the same key. `attempt` tells it which of them created the task.
         values = {"body": task_body, "idempotency_key": key, "attempt": uuid.uuid4().hex}
-        task, version, task_id, replayed, same_body = db.execute("create_task_once", may_block=True, **values)
+        task, version, task_id, replayed, same_body = db.execute("create_task_once", values, may_block=True)
         if not same_body:
             message = "was used with another body"
             abort(422, [{"loc": ["header", "Idempotency-Key"], "msg": message, "type": "idempotency"}])
@@ -59,8 +59,7 @@ def create_task() -> Response:
 def list_tasks() -> Response:
     values = read_parameters("list_tasks")
     name = LIST_BY_ORDER[values["order"]] if values["sort"] == "created_at" else "list_tasks_sorted"
-    # may_block is explicit, because mypy cannot know that `values` does not contain it.
-    tasks, last_id = db.execute(name, may_block=False, **values)
+    tasks, last_id = db.execute(name, values)
     response = ApiResponse(tasks, content_type="application/json")
     response.add_etag()
     if last_id:
@@ -71,30 +70,31 @@ def list_tasks() -> Response:
 @bp.get("/<task_id:task_id>")
 @login_required
 def get_task(task_id: str) -> Response:
-    return cacheable(json_response(*row_or_abort(db.execute("get_task", task_id=task_id))))
+    return cacheable(json_response(*row_or_abort(db.execute("get_task", {"task_id": task_id}))))
 
 
 @bp.put("/<task_id:task_id>")
 @login_required
 def update_task(task_id: str) -> Response:
-    return change_task(task_id=task_id, body=read_body("update_task"), flip="false")
+    return change_task({"task_id": task_id, "body": read_body("update_task"), "flip": "false"})
 
 
 @bp.patch("/<task_id:task_id>/complete")
 @login_required
 def toggle_task(task_id: str) -> Response:
-    return change_task(task_id=task_id, body=read_body("toggle_task"), flip="true")
+    return change_task({"task_id": task_id, "body": read_body("toggle_task"), "flip": "true"})
 
 
 @bp.delete("/<task_id:task_id>")
 @login_required
 def delete_task(task_id: str) -> Response:
-    row_or_abort(db.execute("delete_task", may_block=True, if_match=if_match(), task_id=task_id))
+    row_or_abort(db.execute("delete_task", {"task_id": task_id, "if_match": if_match()}, may_block=True))
     return no_content()
 
 
-def change_task(**values: str) -> Response:
-    return json_response(*row_or_abort(db.execute("update_task", may_block=True, if_match=if_match(), **values)))
+def change_task(values: dict[str, str]) -> Response:
+    row = db.execute("update_task", {**values, "if_match": if_match()}, may_block=True)
+    return json_response(*row_or_abort(row))
 
 
 def json_response(task: str, version: object, status: int = 200) -> Response:
