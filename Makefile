@@ -11,7 +11,7 @@ run: $(VENV)/demo-installed ## Run the service with an embedded PostgreSQL on po
 token: $(VENV)/demo-installed ## Print a token for `make run` (ARGS=bob for a user other than alice)
 	@$(BIN)/python -m dev.make_token $(ARGS)
 
-psql: $(VENV)/demo-installed ## Open psql on the database of `make run` (ARGS="-f sql/inspect/server.sql" runs a file)
+psql: $(VENV)/demo-installed ## Open psql on NEON_DATABASE_URL or the database of `make run` (ARGS="-f sql/inspect/server.sql" runs a file)
 	@$(BIN)/python -m dev.psql $(ARGS)
 
 test: $(VENV)/installed ## Run the fast tests (ARGS="-k create" selects tests)
@@ -50,7 +50,7 @@ format: $(VENV)/installed ## Format the code
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
-clean: ## Remove the installed Python packages, the data of `make run` (.demo), and all caches
+clean: ## Remove the installed Python packages, the data of `make run` in .demo, and all caches
 	rm -rf .venv* .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/demo-installed: requirements.txt requirements-demo.txt

@@ -1,7 +1,7 @@
 -- Creates a task with an idempotency key. If the user has used the key before, `replayed` is true, and `same_body` says whether
--- the body is the same as then. If it is, `task` is the same as in the first response. It is built from the body of this request,
--- because the stored task may have changed since. `attempt` is a random id of this request. If idempotency_attempt of the row
--- equals it, this request created the task. If not, an earlier request did.
+-- the body is the same as that of the first request with this key. If it is, `task` is the same as in the first response. It is
+-- built from the body of this request, because the stored task may have changed since. `attempt` is a random id of this request.
+-- If idempotency_attempt of the row equals it, this request created the task. If not, an earlier request did.
 -- Try it: psql "$NEON_DATABASE_URL" -v user_id=alice -v body='{"title": "Buy milk"}' -v idempotency_key=k1 -v attempt=1 -f sql/create_task_once.sql
 WITH created AS (
     INSERT INTO tasks (user_id, title, description, completed, idempotency_key, idempotency_attempt, body_md5)

@@ -12,7 +12,7 @@ __version__ = "1.0.0"
 
 
 def create_app(config: Config | None = None) -> Flask:
-    """The WSGI application. Nothing is connected to yet: the pool opens with the first request that needs it.
+    """Return the WSGI application. It does not connect to the database yet: the first request that needs the pool opens it.
 
     Args:
         config: the settings; by default those of the environment and of `.env`.
@@ -29,7 +29,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["task_id"] = tasks.TaskId
-    # `db` is first, because `metrics` needs its pool. `headers` begins a request: the others need its id and start time.
+    # `db` is first, because `metrics` needs its pool. `headers` sets the id and the start time of a request, which others use.
     for part in (db, headers, logs, metrics, auth, cli, validation, errors, health):
         part.init_app(app, config)
     app.register_blueprint(tasks.bp)

@@ -14,9 +14,10 @@ PLACEHOLDERS = {"BETTER_AUTH_SECRET": "?" * 32, "NEON_DATABASE_URL": "postgresql
 
 def needs_no_setting(arguments: list[str]) -> bool:
     """Return whether this command line asks only for help or for the version."""
-    command = arguments[1:]
-    without_command = Path(arguments[0]).name == "flask" and not command
-    return without_command or command == ["version"] or command[-1:] == ["--help"]
+    program, *command = arguments
+    if not command:  # flask prints its help; another program runs the service
+        return Path(program).name == "flask"
+    return command == ["version"] or command[-1] == "--help"
 
 
 def init_app(app: Flask, config: Config) -> None:

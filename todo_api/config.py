@@ -14,6 +14,7 @@ from dotenv import dotenv_values
 from todo_api import database_url
 
 Parse = Callable[[str], Any]  # raises ValueError with what is wrong
+HOST = re.compile(r"[\w:-]+(\.[\w:-]+)*\.?", re.ASCII)  # with a `:` for IPv6, and without empty labels
 ENV_FILE = Path(__file__).resolve().parent.parent / ".env"
 
 
@@ -36,7 +37,7 @@ def _parse_http_url(url: str) -> SplitResult | None:
         valid = parts.scheme in ("http", "https") and parts.port != 0 and "@" not in parts.netloc
     except ValueError:
         return None
-    return parts if valid and re.fullmatch(r"[\w:-]+(\.[\w:-]+)*\.?", parts.hostname or "", re.ASCII) else None
+    return parts if valid and HOST.fullmatch(parts.hostname or "") else None
 
 
 def _origins(value: str) -> tuple[str, ...]:
@@ -80,7 +81,7 @@ def setting(variable: str, parse: Parse, default: Any = MISSING, *, secret: bool
 class Config:
     """All settings. `.env.example` explains each variable."""
 
-    # The key of HS256 tokens, and the key before it, whose tokens stay valid. Node.js keeps a trailing newline, so these do too.
+    # The key of HS256 tokens, and the key before it, whose tokens stay valid. Better Auth does not strip its secret either.
     secret: str = setting("BETTER_AUTH_SECRET", _secret, secret=True, strip=False)
     previous_secret: str = setting("BETTER_AUTH_SECRET_PREVIOUS", _secret, "", secret=True, strip=False)
     database_url: str = setting("NEON_DATABASE_URL", database_url.normalise, secret=True)  # in libpq's form

@@ -56,7 +56,7 @@ def _is_known(parameter: str) -> bool:
     return True
 
 
-def server(url: str) -> dict[str, object]:
+def host_and_port(url: str) -> dict[str, object]:
     """Return the host and the port of a normalised URL, for messages and the log."""
     options = conninfo_to_dict(url)
     return {"host": options.get("host") or "local socket", "port": options.get("port") or 5432}

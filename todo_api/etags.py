@@ -23,7 +23,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TASK_FINGERPRINT = fingerprint(json.loads(DOCUMENT.read_bytes())["components"]["schemas"]["Task"])
 
 
-def etag(version: object) -> str:
+def task_etag(version: object) -> str:
     """Return the ETag of a task. Its version is its `updated_at` in microseconds since 1970."""
     return f'"{TASK_FINGERPRINT}-{version}"'
 
@@ -38,7 +38,7 @@ def if_match() -> str:
     return _versions(request.if_match.as_set())
 
 
-def cacheable(response: Response) -> Response:
+def conditional(response: Response) -> Response:
     """Let the client keep the response and revalidate it; 304 if its tag is still current."""
     response.headers["Cache-Control"] = "private, no-cache"
     if "If-None-Match" in request.headers and request.if_none_match.contains_weak(str(response.get_etag()[0])):

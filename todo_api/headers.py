@@ -55,7 +55,8 @@ def init_app(app: Flask, config: Config) -> None:
         g.request_id = sent_id if REQUEST_ID.fullmatch(sent_id) else f"{random.getrandbits(128):032x}"
         if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
             return None
-        return preflight() if check_origin(request.headers.get("Origin", "")) else no_content()
+        origin = request.headers.get("Origin")
+        return preflight() if origin and check_origin(origin) else no_content()
 
     @app.after_request
     def complete(response: Response) -> Response:

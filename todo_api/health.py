@@ -6,7 +6,7 @@ from flask import Blueprint, Flask, Response, current_app, jsonify, redirect
 
 from todo_api import db, validation
 from todo_api.config import Config
-from todo_api.etags import cacheable
+from todo_api.etags import conditional
 
 bp = Blueprint("health", __name__)
 SWAGGER_UI = {  # https://swagger.io/docs/open-source-tools/swagger-ui/usage/configuration/
@@ -47,4 +47,4 @@ def openapi() -> Response:
     """The API description. Requests are validated against it."""
     response = Response(validation.DOCUMENT.read_bytes(), mimetype="application/json")
     response.add_etag()
-    return cacheable(response)
+    return conditional(response)

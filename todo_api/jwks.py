@@ -61,7 +61,8 @@ class KeyStore:
     def __init__(self, url: str) -> None:
         self.url = url
         self.keys: dict[tuple[str, str], jwt.PyJWK] = {}  # by `kid` and `alg`, as of the last `load()`
-        # The monotonic time when any process last got keys, or the answer that there are none; 0: never. As of the last `load()`.
+        # Monotonic time of the last successful fetch by any process; 0 if there was none. `load()` updates it. A 404 as the first
+        # response counts too: the server has no keys.
         self.fetched = 0.0
         self.next_fetch = 0.0  # monotonic time before which this process does not start another fetch
         self.fetch_lock = threading.Lock()
@@ -71,8 +72,8 @@ class KeyStore:
         """Return the key. If it is unknown, wait for one fetch.
 
         Raises:
-            jwt.PyJWKClientConnectionError: the server has never answered.
-            jwt.InvalidKeyError: the server does not publish the key.
+            jwt.PyJWKClientConnectionError: no fetch has succeeded yet.
+            jwt.InvalidKeyError: the key is not among those that were fetched last.
         """
         self.load()
         if (kid, alg) not in self.keys:
@@ -104,7 +105,7 @@ class KeyStore:
                     status, content_type, text = download(self.url)
                 received = f"status {status}, {content_type}, {len(text)} bytes"
                 if status == 404 and not self.fetched:
-                    self.shared.write([time.monotonic(), []])  # the server has answered that it publishes no keys
+                    self.shared.write([time.monotonic(), []])
                 if status != 200 or len(text) > MAX_BYTES:
                     raise ValueError
                 jwks = json.loads(text)["keys"]

@@ -18,8 +18,8 @@ class Limits:
 
     Attributes:
         used: the number of connections that each group uses.
-        waiting: an event for each request that waits, in order of arrival, and its groups. The event admits the request. None of
-            these requests can be admitted now.
+        waiting: an event for each request that waits, in order of arrival, and its groups. Setting the event admits the request.
+            While the lock is free, none of these requests can be admitted. So a new request that is admitted overtakes no other.
     """
 
     def __init__(self, connections: int) -> None:
@@ -51,8 +51,8 @@ class Limits:
             admitted.wait(timeout)
         finally:
             with self.lock:
-                refused = self.waiting.pop(admitted, None) is not None
-        if refused:
+                self.waiting.pop(admitted, None)  # it is still there if the request was not admitted
+        if not admitted.is_set():
             reached = ", ".join(group for group in groups if self._is_full(group))
             raise TooManyRequests(f"no connection was free in time; limits reached: {reached}")
 
@@ -62,17 +62,17 @@ class Limits:
                 self.used[group] -= 1
                 if not self.used[group]:
                     del self.used[group]
-            refused: set[Groups] = set()  # thousands of requests of one user may wait, so try their groups only once
+            still_full: set[Groups] = set()  # thousands of requests of one user may wait, so try their groups only once
             for admitted, waiting_groups in list(self.waiting.items()):
                 if self._is_full(ALL):
                     break
-                if waiting_groups in refused:
+                if waiting_groups in still_full:
                     continue
                 if self._admit(waiting_groups):
                     del self.waiting[admitted]
                     admitted.set()
                 else:
-                    refused.add(waiting_groups)
+                    still_full.add(waiting_groups)
 
     def _admit(self, groups: Groups) -> bool:
         if any(map(self._is_full, groups)):

@@ -79,7 +79,7 @@ class ServerLogger(Logger):
             "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "all"}},
             "root": {"level": self.loglevel, "handlers": ["stdout"]},
             "loggers": {
-                "gunicorn.error": {"propagate": True},  # and no handlers: dictConfig removes gunicorn's own
+                "gunicorn.error": {"propagate": True},  # dictConfig removes gunicorn's own handlers from this logger
                 "psycopg.pool": {"level": "ERROR"},  # it warns about each attempt to connect; outage.py logs the cause
             },
         }

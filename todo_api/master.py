@@ -20,7 +20,7 @@ from todo_api.connection import Connection
 
 log = logging.getLogger(__name__)
 
-current: Config | None = None  # the result of the last `read_settings`
+last_settings: Config | None = None  # the result of the last `read_settings`
 
 
 def read_settings() -> Config:
@@ -31,21 +31,21 @@ def read_settings() -> Config:
     Raises:
         SystemExit: at the start; one line with every problem, none with a value.
     """
-    global current  # noqa: PLW0603, a reload must know the settings before it
+    global last_settings  # noqa: PLW0603, a reload must know the settings before it
     try:
-        current = Config.load()
+        last_settings = Config.load()
     except SystemExit as error:
-        if not current:
+        if not last_settings:
             raise
         log.error("settings not reloaded", extra={"problem": str(error)})
-    return current
+    return last_settings
 
 
 def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
     """Migrate at the start, when `workers_before` is None.
 
-    This is gunicorn's hook nworkers_changed. A failed start must print only one line, and gunicorn logs that it starts before it
-    calls the hook on_starting.
+    This is gunicorn's hook nworkers_changed. A failed start must print only one line, so the hook on_starting would be too late:
+    gunicorn has logged "Starting" by then.
 
     Raises:
         SystemExit: the database cannot be used; one line says why.
@@ -54,7 +54,7 @@ def migrate_at_start(_: Arbiter, __: int, workers_before: int | None) -> None:
         return
     # Process 1 of a container ignores a signal without a handler, and gunicorn sets its handlers after this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    config = read_settings()
+    config = last_settings or read_settings()
     applied = migrations.migrate(config.database_url)
     with contextlib.suppress(psycopg.Error):  # the first request would report that the database is lost
         _log_start(config, applied)

@@ -60,7 +60,7 @@ class Metrics:
         counter = functools.partial(client.Counter, registry=None)
         gauge = functools.partial(client.Gauge, multiprocess_mode="livesum", registry=None)
         self.requests = counter("todo_api_requests", "Responses", ["route", "method", "status"])
-        self.refused = counter("todo_api_auth_failures", "Responses with status 401 or 403", ["reason"])
+        self.auth_failures = counter("todo_api_auth_failures", "Responses with status 401 or 403", ["reason"])
         self.latency = client.Histogram("todo_api_request_seconds", "Time to respond", ["route"], registry=None, buckets=BUCKETS)
         self.waiting = gauge("todo_api_pool_waiting", "Requests that wait for a database connection")
         self.in_use = gauge("todo_api_pool_in_use", "Database connections in use")
@@ -74,7 +74,7 @@ class Metrics:
         self.requests.labels(route, method, response.status_code).inc()
         self.latency.labels(route).observe(time.perf_counter() - g.started)
         if response.status_code in (401, 403):
-            self.refused.labels(g.detail).inc()
+            self.auth_failures.labels(g.detail).inc()
 
     def start_process(self) -> None:
         """Prepare this process: threads do not survive a fork, and a cleaner of temporary files may have removed the folder."""
@@ -113,8 +113,9 @@ def remove_leftovers(folder: Path) -> None:
     """Remove the gauges of processes that have ended, and their empty files, which prometheus_client cannot read."""
     for file in folder.glob("*_*.db"):
         ended = not Path("/proc", file.stem.rpartition("_")[2]).exists()
-        if ended and (file.name.startswith("gauge_live") or not file.stat().st_size):
-            file.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another worker may remove it at the same time
+            if ended and (file.name.startswith("gauge_live") or not file.stat().st_size):
+                file.unlink()
 
 
 class ScrapeCollector:

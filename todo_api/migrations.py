@@ -6,7 +6,7 @@ import time
 import psycopg
 
 from todo_api.connection import Connection
-from todo_api.database_url import server
+from todo_api.database_url import host_and_port
 from todo_api.outage import server_message
 from todo_api.statements import SQL
 
@@ -16,8 +16,8 @@ RETRY_INTERVAL = 2  # seconds between two attempts, in which waiting requests ru
 SELECT_APPLIED = "SELECT version FROM schema_migrations"
 CREATE_MIGRATIONS_TABLE = """CREATE TABLE IF NOT EXISTS schema_migrations (
     version text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"""
-# A migration may take long, and its transaction is idle while a "-- No transaction" file runs on another connection. pg_settings
-# lists only the settings that exist: transaction_timeout is new in PostgreSQL 17.
+# A migration may take long. While a "-- No transaction" file runs on its own connection, the transaction that holds the lock is
+# idle. pg_settings lists only the settings that exist: transaction_timeout is new in PostgreSQL 17.
 REMOVE_TIME_LIMITS = """SELECT set_config(name, '0', %s) FROM pg_settings
 WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"""
 # Short, because while a migration waits for a lock, requests queue behind it, and they fail after 5 s.
@@ -46,21 +46,22 @@ def migrate(database_url: str) -> list[str]:
         with Connection.connect(database_url) as conn:
             if (encoding := conn.info.parameter_status("server_encoding")) not in ("UTF8", None):
                 raise psycopg.NotSupportedError(f"its encoding is {encoding}, but the service needs UTF8")
+            direct = conn.direct
             exists = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone() == (True,)
             if exists and files.keys() <= {version for (version,) in conn.execute(SELECT_APPLIED)}:
                 return []
         with psycopg.connect(database_url, prepare_threshold=None, client_encoding="utf8") as conn:
             for name in sorted(files):
-                if _apply(name, files[name], conn, database_url):
+                if _apply(name, files[name], conn, database_url, direct=direct):
                     applied.append(name)
         return applied
     except psycopg.Error as error:
-        place = "{host}, port {port}".format(**server(database_url))
+        place = "{host}, port {port}".format(**host_and_port(database_url))
         task = f"apply migration {name} to" if name else "use"
         raise SystemExit(f"todo_api cannot {task} NEON_DATABASE_URL ({place}): {server_message(error)}") from None
 
 
-def _apply(name: str, file: bytes, conn: psycopg.Connection, url: str) -> bool:
+def _apply(name: str, file: bytes, conn: psycopg.Connection, url: str, *, direct: bool) -> bool:
     """Apply the file unless it is already applied. Return whether it was applied now."""
     give_up = time.monotonic() + LOCK_RETRY_SECONDS
     while True:
@@ -74,7 +75,8 @@ def _apply(name: str, file: bytes, conn: psycopg.Connection, url: str) -> bool:
                     return False
                 if file.startswith(b"-- No transaction"):
                     with psycopg.connect(url, autocommit=True, client_encoding="utf8") as separate:
-                        separate.execute(REMOVE_TIME_LIMITS, [False])
+                        if direct:  # through a pooler, this would apply to other clients too
+                            separate.execute(REMOVE_TIME_LIMITS, [False])
                         _run(file, separate)
                 else:
                     _run(file, conn)

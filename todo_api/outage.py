@@ -10,7 +10,7 @@ from flask import request
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from todo_api.app import ResponseTimeout
-from todo_api.database_url import server
+from todo_api.database_url import host_and_port
 
 SUMMARY_SECONDS = 10
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class OutageLog:
     connect_error: ClassVar[psycopg.Error | None] = None
 
     def __init__(self, database_url: str) -> None:
-        self.server = server(database_url)
+        self.server = host_and_port(database_url)
         self.began = self.reported = 0.0
         self.failed_requests = 0
 
@@ -53,7 +53,7 @@ class OutageLog:
     def _cause(self, error: psycopg.Error) -> tuple[psycopg.Error, bool]:
         """Return the error to log, and whether it means that no request can use the database."""
         if isinstance(error, PoolTimeout):
-            # Limits admits only as many requests as there are connections. So none was missing, but connecting took too long.
+            # Limits admits only as many requests as there are connections. So the pool had room, but connecting took too long.
             return self.connect_error or PoolTimeout("a new connection was not ready in time"), True
         if isinstance(error, TooManyRequests | ResponseTimeout):
             return error, self.began > 0  # a part of an outage if one has begun, otherwise only too much load

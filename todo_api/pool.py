@@ -41,7 +41,7 @@ class Pool(ConnectionPool[Connection]):
         )
 
     def check_alive(self, conn: Connection) -> None:
-        """If the connection is dead, let the pool replace all others too, because one cause usually ends all, and raise."""
+        """Raise if the connection is dead. Before that, let the pool replace all others: what ended one has usually ended all."""
         try:
             conn.check_alive()
         except psycopg.OperationalError:

@@ -11,7 +11,7 @@ from werkzeug.routing import BaseConverter
 from todo_api import db
 from todo_api.app import ApiResponse
 from todo_api.auth import login_required
-from todo_api.etags import cacheable, etag, if_match
+from todo_api.etags import conditional, if_match, task_etag
 from todo_api.headers import no_content
 from todo_api.validation import read_body, read_parameters
 
@@ -41,7 +41,8 @@ def create_task() -> Response:
         task, version, task_id = db.execute("create_task", {"body": task_body})
         replayed = False
     else:
-        # The statement waits for other requests with the same key. `attempt` tells it which of them created the task.
+        # The statement waits for other requests with the same key. It stores `attempt` with a new task. If another one is stored,
+        # an earlier request created the task.
         values = {"body": task_body, "idempotency_key": key, "attempt": uuid.uuid4().hex}
         task, version, task_id, replayed, same_body = db.execute("create_task_once", values, may_block=True)
         if not same_body:
@@ -64,13 +65,13 @@ def list_tasks() -> Response:
     response.add_etag()
     if last_id:
         response.headers["Link"] = f'<{next_page(values, last_id)}>; rel="next"'
-    return cacheable(response)
+    return conditional(response)
 
 
 @bp.get("/<task_id:task_id>")
 @login_required
 def get_task(task_id: str) -> Response:
-    return cacheable(json_response(*row_or_abort(db.execute("get_task", {"task_id": task_id}))))
+    return conditional(json_response(*row_or_abort(db.execute("get_task", {"task_id": task_id}))))
 
 
 @bp.put("/<task_id:task_id>")
@@ -98,17 +99,20 @@ def change_task(values: dict[str, str]) -> Response:
 
 
 def json_response(task: str, version: object, status: int = 200) -> Response:
-    return ApiResponse(task, status, {"ETag": etag(version)}, content_type="application/json")
+    return ApiResponse(task, status, {"ETag": task_etag(version)}, content_type="application/json")
 
 
 def row_or_abort(row: Row) -> Row:
-    """Return the row (JSON, version). Abort with 404 if it is empty, and with 412 if the JSON is null (If-Match failed)."""
+    """Return the row (JSON, version). Abort with 404 if it is empty, and with 412 if the JSON is null, because If-Match failed.
+
+    The version of a 412 is null if another request has just changed the task.
+    """
     task, version = row or abort(404, "Task not found")
     if task is None:
         response = jsonify(detail="Task has changed since")
         response.status_code = 412
         if version:
-            response.headers["ETag"] = etag(version)
+            response.headers["ETag"] = task_etag(version)
         abort(response)
     return task, version
 

@@ -14,7 +14,7 @@ from todo_api.jwks import KEY_TYPES, KeyStore
 
 LEEWAY_SECONDS = 5  # for `nbf` and `iat`, because the issuer's clock may be ahead; `exp` has no leeway
 CACHE_SECONDS, CACHE_SIZE = 60, 10_000
-# `sub` may be null if `user_id` names the user, and nothing uses `jti`.
+# PyJWT would reject a null `sub`, which is fine if `user_id` names the user, and a malformed `jti`, which nothing uses.
 OPTIONS = Options(verify_sub=False, verify_jti=False, enforce_minimum_key_length=True)
 decode = functools.partial(jwt.decode, leeway=LEEWAY_SECONDS)
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL cannot store these characters
@@ -45,7 +45,7 @@ class Verifier:
         Raises:
             jwt.ExpiredSignatureError: the token has expired.
             jwt.MissingRequiredClaimError: neither `sub` nor `user_id` names a user; the error's `claim` is then `sub`.
-            jwt.PyJWKClientConnectionError: the auth server has never answered.
+            jwt.PyJWKClientConnectionError: no fetch of the auth server's keys has succeeded yet.
             jwt.PyJWTError, ValueError: the token is otherwise invalid.
         """
         digest = hashlib.sha256(token.encode()).digest()
@@ -69,7 +69,7 @@ class Verifier:
             claims = decode(token, key, [alg], options, issuer=self.config.issuer, audience=self.config.audience)
         else:
             claims = self._claims_of_hs256(token)
-        if "exp" in claims and int(claims["exp"]) <= time.time():  # PyJWT has allowed for the leeway here too
+        if "exp" in claims and int(claims["exp"]) <= time.time():  # again, because PyJWT applies the leeway to `exp` too
             raise jwt.ExpiredSignatureError
         return claims
 

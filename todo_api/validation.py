@@ -83,7 +83,7 @@ def init_app(app: Flask, _: Config) -> None:
             schema = {
                 "properties": {each["name"]: each["schema"] for each in declared},
                 "required": [each["name"] for each in declared if each.get("required")],
-                # JSON Schema for all parameters together: `after` works only with one value of `sort`.
+                # JSON Schema for rules between parameters, for example that `after` needs `sort=created_at`.
                 **operation.get("x-parameters", {}),
             }
             app.extensions["parameters"][name] = RequestSchema(schema, {each["name"]: each["in"] for each in declared})
@@ -120,8 +120,8 @@ def read_body(operation: str) -> str:
 def read_parameters(operation: str) -> dict[str, str]:
     """Return the declared query parameters and headers, as text for a statement. Aborts with 422.
 
-    An absent parameter has its default or "", and so has an empty query parameter, but not an empty header. `x-aliases` in a
-    schema lists other spellings of values.
+    An absent parameter gets its default, or "" if it has none. An empty query parameter counts as absent, but an empty header is
+    checked as it is. `x-aliases` in a schema lists other spellings of values.
     """
     schema: RequestSchema = current_app.extensions["parameters"][operation]
     query = request.args if request.query_string else {}  # an empty string need not be parsed

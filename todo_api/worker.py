@@ -40,8 +40,8 @@ class GracefulGeventWorker(GeventWorker):
 
     # A client that sends a body or reads a response is disconnected after this time without progress.
     stall_seconds = 30
-    # The same for a client that reads a response during a stop. A client that sends a body is disconnected this long after the
-    # stop has begun, even if it makes progress.
+    # During a stop, a client that reads a response is disconnected after this time without progress, and a client that sends a
+    # body is disconnected this long after the stop has begun.
     stall_seconds_in_stop = 5
     seconds_in_stop = 0
 
@@ -54,7 +54,7 @@ class GracefulGeventWorker(GeventWorker):
         for client, idle in self.connections.items():
             if self.seconds_in_stop > (1 if idle else self.stall_seconds_in_stop):
                 # The greenlet that reads gets what has arrived, and then the end of the stream. gevent's own shutdown() would
-                # raise an error there.
+                # raise an error in that greenlet.
                 with contextlib.suppress(OSError):
                     client._sock.shutdown(socket.SHUT_RD)
 
@@ -73,7 +73,7 @@ class GracefulGeventWorker(GeventWorker):
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> bool:
         self.connections[sock] = False
         buffered = BufferedSocket(sock)
-        sock.settimeout(self.stall_seconds)
+        sock.settimeout(self.stall_seconds)  # for reading the body; `send` has its own limit
         try:
             return super().handle_request(listener_name, req, buffered, addr)
         finally:

@@ -1,8 +1,8 @@
 -- Summarizes the server and the database. Start here when something is wrong.
 -- Try it: psql "$NEON_DATABASE_URL" -f sql/inspect/server.sql
 -- `read_only` shows default_transaction_read_only for your role. If it is `on`, writes fail; `source` says where it was set. The
--- counters started at 0 at `counted_since_utc`. All writes stop when wraparound_percent reaches 100. Autovacuum starts to prevent
--- this when it reaches 10.
+-- counters started at 0 at `counted_since_utc`. All writes stop when wraparound_percent reaches 100. Autovacuum prevents this: it
+-- begins when wraparound_percent reaches 10.
 SELECT to_regclass('pg_dist_partition') IS NOT NULL AS citus \gset
 \if :citus
 \echo 'On Citus this is the node that you are connected to. These are the worker nodes:'

@@ -20,8 +20,8 @@
 -- from `tasks`, delete its row in `imported_tasks`, and run this file again:
 --   DELETE FROM imported_tasks WHERE id = 7;
 --
--- To roll back, start the old backend. These statements copy the tasks that were created in `tasks` to the old table. They do not copy
--- changes to imported tasks:
+-- To roll back, start the old backend. These statements copy tasks back to the old table if they were created in `tasks`. They do
+-- not copy changes to imported tasks:
 --   SET TimeZone = 'UTC';
 --   INSERT INTO task (id, user_id, title, description, completed, created_at, updated_at)
 --   SELECT id, user_id, title, description, completed, created_at, updated_at
