@@ -20,8 +20,8 @@ def read() -> bytes:
     if not length and not chunked:
         return b""
     try:
-        # Not from `request.stream`, which takes three times as long. A chunked body is read up to twice the limit: if a part stays
-        # unread, the connection is reset, and the client may lose the 413. gunicorn skips the rest of a body with a length.
+        # Not from `request.stream`, which takes three times as long. A chunked body is read up to twice the limit: if a part
+        # stays unread, the connection is reset, and the client may lose the 413. gunicorn skips the rest of a body with a length.
         raw = request.input_stream.read(length or 2 * MAX_BYTES)
     except Exception:  # WSGI does not define what a broken body raises; gunicorn raises exceptions of its own
         abort(400, "Body is incomplete")
