@@ -43,6 +43,7 @@ class GracefulGeventWorker(GeventWorker):
     # During a stop, a client that reads a response is disconnected after this time without progress, and a client that sends a
     # body is disconnected this long after the stop has begun.
     stall_seconds_in_stop = 5
+    idle_seconds_in_stop = 2
     seconds_in_stop = 0
 
     def notify(self) -> None:
@@ -52,7 +53,7 @@ class GracefulGeventWorker(GeventWorker):
             return
         self.seconds_in_stop += 1
         for client, idle in self.connections.items():
-            if self.seconds_in_stop > (1 if idle else self.stall_seconds_in_stop):
+            if self.seconds_in_stop >= (self.idle_seconds_in_stop if idle else self.stall_seconds_in_stop):
                 # The greenlet that reads gets what has arrived, and then the end of the stream. gevent's own shutdown() would
                 # raise an error in that greenlet.
                 with contextlib.suppress(OSError):
