@@ -111,6 +111,16 @@ def test_the_response_timeout_is_short_while_a_quarter_of_connections_are_stuck(
     with ExitStack() as held:
         conns = [held.enter_context(pool.acquire(f"user-{n}", may_block=False)) for n in range(6)]
         assert [conn.response_timeout for conn in conns] == [11, 2, 2, 2, 2, 2]
+        waiting = held.enter_context(pool.acquire("alice", may_block=True))
+        assert waiting.response_timeout == 2 + 5  # longer than PostgreSQL's lock_timeout
+
+
+def test_a_statement_that_may_wait_for_a_row_is_not_stuck_while_it_may_wait(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "STUCK_SECONDS", -4)  # as if all of them had been in use for 4 s
+    with ExitStack() as held:
+        for n in range(6):
+            held.enter_context(use(pool, f"user-{n}", may_block=True))
+        assert held.enter_context(pool.acquire("alice", may_block=False)).response_timeout == 11
 
 
 def test_a_statement_without_a_response_in_time_is_cancelled_on_the_server(database_url: str, sql: psycopg.Connection) -> None:

@@ -16,13 +16,14 @@ from todo_api.limits import Limits
 POOL_TIMEOUT = 3  # seconds to wait for a free connection
 STUCK_SECONDS = 1  # a connection that is in use for longer counts as stuck
 SHORT_RESPONSE_TIMEOUT = 2  # seconds to wait for the server while at least a quarter of the connections are stuck
+LOCK_SECONDS = 5  # added to both for a statement that may wait for a locked row, because it may wait so long
 
 
 class Pool(ConnectionPool[Connection]):
     """The connections of one process. It opens with the first request, because connections do not survive a fork.
 
     Attributes:
-        in_use: the connections in use, each with the monotonic time when its request got it.
+        in_use: the connections in use, each with the monotonic time from which it counts as stuck.
     """
 
     def __init__(self, config: Config) -> None:
@@ -60,7 +61,7 @@ class Pool(ConnectionPool[Connection]):
         self.limits.acquire(groups, POOL_TIMEOUT)
         conn = None
         try:
-            conn = self._take(max(1, give_up - monotonic()))  # after a long wait, still leave time to connect
+            conn = self._take(max(1, give_up - monotonic()), LOCK_SECONDS if may_block else 0)  # at least 1 s, to connect
             yield conn
             self.limits.forget_slow(user_id)
         except (ResponseTimeout, LockNotAvailable, QueryCanceled):
@@ -76,13 +77,14 @@ class Pool(ConnectionPool[Connection]):
                 self.putconn(conn)
             self.limits.release(groups)
 
-    def _take(self, timeout: float) -> Connection:
+    def _take(self, timeout: float, lock_seconds: float) -> Connection:
         if self.closed:
             self.open()
         conn = self.getconn(timeout)
-        now = self.in_use[conn] = monotonic()
-        stuck = sum(now > since + STUCK_SECONDS for since in list(self.in_use.values()))
-        conn.response_timeout = RESPONSE_TIMEOUT if stuck < self.max_size / 4 else SHORT_RESPONSE_TIMEOUT
+        now = monotonic()
+        self.in_use[conn] = now + STUCK_SECONDS + lock_seconds
+        stuck = sum(now > since for since in list(self.in_use.values()))
+        conn.response_timeout = RESPONSE_TIMEOUT if stuck < self.max_size / 4 else SHORT_RESPONSE_TIMEOUT + lock_seconds
         return conn
 
     @property
