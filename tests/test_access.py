@@ -126,7 +126,8 @@ def test_no_value_forges_a_record(watched: Flask, log: pytest.LogCaptureFixture)
 def test_without_settings_there_is_no_access_log_and_no_metrics(app: Flask, alice: Client, log: pytest.LogCaptureFixture) -> None:
     alice.list()
     assert records(log) == []
-    assert {hook.__module__ for hook in app.after_request_funcs[None]} == {"todo_api.headers"}
+    hooks = [*app.before_request_funcs[None], *app.after_request_funcs[None]]
+    assert {hook.__module__ for hook in hooks} == {"todo_api.headers"}
     assert alice.send("GET", "/metrics", {}, None).status == 404
 
 

@@ -109,10 +109,13 @@ class Config:
             SystemExit: one line that names `.env` if it cannot be read, and otherwise as in `from_env`.
         """
         try:
-            variables = dotenv_values(ENV_FILE, encoding="utf-8-sig")  # Windows editors add a byte order mark
-        except (OSError, UnicodeError) as error:
+            file = dotenv_values(ENV_FILE, encoding="utf-8-sig")  # Windows editors add a byte order mark
+            variables = {name: value or "" for name, value in file.items()}
+            if any("\0" in value for value in variables.values()):  # as in the environment, which cannot hold it
+                raise ValueError
+        except (OSError, ValueError) as error:
             raise SystemExit(f"todo_api cannot read .env: {type(error).__name__}") from None
-        return cls.from_env({name: value or "" for name, value in variables.items()} | os.environ)
+        return cls.from_env(variables | os.environ)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:

@@ -11,9 +11,10 @@ from todo_api.outage import OutageLog
 from todo_api.statements import Statement
 
 RESPONSE_TIMEOUT = 11  # seconds to wait for the server. A direct connection also has statement_timeout, which is shorter.
+LOCK_TIMEOUT = 5  # seconds to wait for a locked row
 CHECK_AFTER_IDLE_SECONDS, CHECK_SECONDS = 30, 1
 # force_generic_plan: one plan fits all values, so PostgreSQL need not plan again. Citus must plan for each value.
-SETTINGS = """SET lock_timeout = '5s'; SET statement_timeout = '10s';
+SETTINGS = f"""SET lock_timeout = '{LOCK_TIMEOUT}s'; SET statement_timeout = '10s';
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false) WHERE to_regclass('pg_dist_partition') IS NULL"""
 
 

@@ -6,7 +6,6 @@ the task's version in the database. So the ETags of lists and of tasks also chan
 
 import hashlib
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from flask import Response, request
@@ -35,7 +34,14 @@ def if_match() -> str:
     """
     if "If-Match" not in request.headers or request.if_match.star_tag:
         return "*"
-    return _versions(request.if_match.as_set())
+    versions = []
+    for tag in filter(None, request.if_match.as_set()):  # werkzeug has None for the empty tag
+        prefix, _, version = tag.partition("-")
+        if prefix == TASK_FINGERPRINT and version.isdecimal():
+            versions.append(version)
+        elif microseconds := _microseconds(tag):
+            versions.append(str(microseconds))
+    return ",".join(versions)
 
 
 def conditional(response: Response) -> Response:
@@ -44,17 +50,6 @@ def conditional(response: Response) -> Response:
     if "If-None-Match" in request.headers and request.if_none_match.contains_weak(str(response.get_etag()[0])):
         response.status_code = 304  # werkzeug then leaves out the body and the headers that describe it
     return response
-
-
-def _versions(tags: Iterable[str | None]) -> str:
-    versions = []
-    for tag in filter(None, tags):  # werkzeug has None for the empty tag
-        prefix, _, version = tag.partition("-")
-        if prefix == TASK_FINGERPRINT and version.isdecimal():
-            versions.append(version)
-        elif microseconds := _microseconds(tag):
-            versions.append(str(microseconds))
-    return ",".join(versions)
 
 
 def _microseconds(time: str) -> int | None:

@@ -10,13 +10,12 @@ from psycopg_pool import ConnectionPool
 
 from todo_api.app import ResponseTimeout
 from todo_api.config import Config
-from todo_api.connection import RESPONSE_TIMEOUT, Connection
+from todo_api.connection import LOCK_TIMEOUT, RESPONSE_TIMEOUT, Connection
 from todo_api.limits import Limits
 
 POOL_TIMEOUT = 3  # seconds to wait for a free connection
 STUCK_SECONDS = 1  # a connection that is in use for longer counts as stuck
 SHORT_RESPONSE_TIMEOUT = 2  # seconds to wait for the server while at least a quarter of the connections are stuck
-LOCK_SECONDS = 5  # added to both for a statement that may wait for a locked row, because it may wait so long
 
 
 class Pool(ConnectionPool[Connection]):
@@ -57,11 +56,12 @@ class Pool(ConnectionPool[Connection]):
             psycopg.OperationalError: no connection was free in time, or a limit was reached.
         """
         give_up = monotonic() + POOL_TIMEOUT
+        lock_seconds = LOCK_TIMEOUT if may_block else 0
         groups = self.limits.groups(user_id, may_block=may_block)
         self.limits.acquire(groups, POOL_TIMEOUT)
         conn = None
         try:
-            conn = self._take(max(1, give_up - monotonic()), LOCK_SECONDS if may_block else 0)  # at least 1 s, to connect
+            conn = self._take(max(1, give_up - monotonic()), lock_seconds)  # after a long wait, still leave time to connect
             yield conn
             self.limits.forget_slow(user_id)
         except (ResponseTimeout, LockNotAvailable, QueryCanceled):
@@ -78,6 +78,7 @@ class Pool(ConnectionPool[Connection]):
             self.limits.release(groups)
 
     def _take(self, timeout: float, lock_seconds: float) -> Connection:
+        """Get a connection for a statement that may wait `lock_seconds` for a locked row: it is not stuck while it waits."""
         if self.closed:
             self.open()
         conn = self.getconn(timeout)

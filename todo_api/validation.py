@@ -50,7 +50,8 @@ class RequestSchema:
 
 def user_message(keyword: str, schema: dict[str, Any]) -> str:
     """Return a message for end users. A schema may have its own: `x-pattern` is the message for `pattern`."""
-    text, value = "is not valid", schema.get(keyword)
+    text = "is not valid"
+    value: Any = schema.get(keyword)
     match keyword:
         case "required":
             text = "is required"
@@ -60,10 +61,9 @@ def user_message(keyword: str, schema: dict[str, Any]) -> str:
             text = f"must be at most {value} characters"
         case "format":
             text = f"must be a valid {value}"
-        case "enum" if value:
+        case "enum":
             text = f"must be one of {', '.join(str(option) for option in value if option is not None)}"
-        case "type" | "minimum" | "maximum":
-            kind = schema.get("type", "")
+        case "type" | "minimum" | "maximum" if kind := schema.get("type"):
             name = kind[0] if isinstance(kind, list) else kind
             limits = [f" {word} {schema[limit]}" for word, limit in (("from", "minimum"), ("to", "maximum")) if limit in schema]
             text = f"must be {TYPES.get(name, f'a {name}')}{''.join(limits)}"

@@ -117,9 +117,10 @@ def test_a_reload_uses_a_changed_env_file(reloadable: tuple[Service, Path]) -> N
     assert service.logs("settings not reloaded") == []
 
 
-def test_an_unreadable_env_file_is_reported_in_one_line_at_the_start(database_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"X=\xff\n", b"X=a\0b\n"])
+def test_an_unreadable_env_file_is_reported_in_one_line_at_the_start(database_url: str, tmp_path: Path, content: bytes) -> None:
     release = next_release(tmp_path)
-    (release / ".env").write_bytes(b"X=\xff\n")
+    (release / ".env").write_bytes(content)
     service = Service(database_url, release=release)
     done = subprocess.run(service.command, check=False, cwd=release, env=service.env, capture_output=True, text=True, timeout=60)
     assert ".env" in only_line(done)
